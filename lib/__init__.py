@@ -1,0 +1,1 @@
+"""Recount: does an idea for cheaper language-model inference really pay?"""

@@ -1,0 +1,59 @@
+"""From logits to tokens: filters, uniform random numbers addressed by counter, and draws by inverse CDF.
+
+Randomness is a function of (seed, stream, position) through Philox, numpy's counter-based generator. Nothing is drawn from a
+shared state, so a sample does not change when samples are batched, reordered or decoded one after another, and two generators
+that give sample i the same uniforms (naive and batched do) must return the same tokens: the tests use that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import LongTensor, Tensor
+from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+from lib.generators.common import SamplingParams
+
+
+def uniforms(seed: int, stream: int, n: int) -> np.ndarray:
+    """float64 [n] in [0, 1): the first n numbers of stream `stream` of `seed`. A longer request has a shorter one as its prefix."""
+    return np.random.Generator(np.random.Philox(key=[seed, stream])).random(n)
+
+
+def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
+    """float64 [..., V] law from logits [..., V]: temperature, then top-k, then top-p (transformers' own filters).
+
+    float64, because an inverse CDF over 152k float32 terms is wrong in the fourth digit.
+    """
+    scores = logits.double() / params.temperature
+    if params.top_k > 0:
+        scores = TopKLogitsWarper(top_k=params.top_k)(None, scores)
+    if params.top_p < 1:
+        scores = TopPLogitsWarper(top_p=params.top_p)(None, scores)
+    return scores.softmax(-1)
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """Shannon entropy in nats over the last axis; 0 ln 0 = 0."""
+    return torch.special.entr(probs).sum(-1)
+
+
+def draw(probs: Tensor, u: Tensor) -> LongTensor:
+    """One token per row by inverse CDF. probs float64 [R, V], u float64 [R] in [0, 1) -> int64 [R]; never a token of probability 0."""
+    cdf = probs.cumsum(-1)
+    return torch.searchsorted(cdf, (u * cdf[:, -1]).unsqueeze(-1), right=True).squeeze(-1)
+
+
+def draw_distinct(probs: Tensor, u: Tensor) -> LongTensor:
+    """k different tokens per row, drawn one after another from what is left (the law of `torch.multinomial` without replacement).
+
+    probs float64 [R, V], u float64 [R, k] -> int64 [R, k]. Once a row has no mass left the remaining entries are -1.
+    """
+    left = probs.clone()
+    columns = []
+    for j in range(u.shape[1]):
+        token = draw(left, u[:, j]).clamp_(max=left.shape[-1] - 1)
+        exhausted = left.gather(-1, token.unsqueeze(-1)).squeeze(-1) <= 0
+        columns.append(token.masked_fill(exhausted, -1))
+        left.scatter_(-1, token.unsqueeze(-1), 0.0)
+    return torch.stack(columns, -1)
