@@ -41,7 +41,6 @@ class BufferLayer(DynamicLayer):
     def rows(self, index: Tensor) -> BufferLayer:
         """A new layer with a copy of the chosen rows (int64 [R]); the filled part is copied, the room behind it only set aside."""
         copy = BufferLayer(self.capacity)
-        copy.lazy_initialization(self.keys, self.values)
         copy.update(self.keys[index], self.values[index])
         return copy
 
@@ -58,9 +57,11 @@ class BufferLayer(DynamicLayer):
 
 
 class BufferCache(Cache):
-    """A transformers cache of `BufferLayer`s with room for `capacity` positions."""
+    """A transformers cache of `BufferLayer`s with room for `capacity` positions; ValueError for sliding-window layers."""
 
     def __init__(self, config: PreTrainedConfig, capacity: int) -> None:
+        if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+            raise ValueError("This model has sliding-window attention, which the shared KV pool does not support yet.")
         super().__init__(layers=[BufferLayer(capacity) for _ in range(config.num_hidden_layers)])
 
     def rows(self, index: Tensor) -> BufferCache:

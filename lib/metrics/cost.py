@@ -33,8 +33,8 @@ class Cost:
     decode_calls: int = 0
     flops: int = 0
     flops_2nd: int = 0
-    kv_bytes: int = 0  # KV cache of all samples together, as if every sample's context is kept
-    kv_bytes_peak: int = 0  # KV cache held at one moment
+    kv_bytes: int = 0  # every KV cache the job filled, at its final size, summed: what keeping all contexts would take
+    kv_bytes_peak: int = 0  # KV caches held at one moment
     peak_memory_bytes: int | None = None  # above the level at the start; None where it cannot be measured
     prefill_s: float = 0.0
     wall_s: float = 0.0
@@ -96,7 +96,8 @@ class CostMeter:
 
     >>> with CostMeter(model) as meter:      # doctest: +SKIP
     ...     ...                              # anything that calls the model
-    ...     meter.hold(cache)                # at the moments when the caller's KV memory is largest
+    ...     meter.hold([cache])              # at the moments when the caller's KV memory is largest
+    ...     meter.retire([cache])            # when the cache is done with
     >>> meter.cost.decode_tokens             # doctest: +SKIP
     """
 
@@ -124,11 +125,13 @@ class CostMeter:
         for hook in self._hooks:
             hook.remove()
 
-    def hold(self, held: Iterable[Any], kept: int | None = None) -> None:
-        """Report the KV caches alive now. `kept` (bytes) says how much of them stays with the finished samples."""
-        size = sum(kv_bytes(cache) for cache in held)
-        self.cost.kv_bytes_peak = max(self.cost.kv_bytes_peak, size)
-        self.cost.kv_bytes += size if kept is None else kept
+    def hold(self, caches: Iterable[Any]) -> None:
+        """Report the KV caches that are alive together now; the peak is kept."""
+        self.cost.kv_bytes_peak = max(self.cost.kv_bytes_peak, sum(map(kv_bytes, caches)))
+
+    def retire(self, caches: Iterable[Any]) -> None:
+        """Report KV caches that have reached their final size, each once."""
+        self.cost.kv_bytes += sum(map(kv_bytes, caches))
 
     def _before(self, *_: Any) -> None:
         self._call_start = time.perf_counter()

@@ -1,0 +1,27 @@
+"""N independent generations one after another: the seed's baseline.
+
+A lean loop over the same cache, filters, stop ids and random numbers as every other arm, so that what separates it from them is
+the method alone. (`hf_sequential` shows the same job through transformers' `generate`.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import LongTensor, nn
+
+from lib.generators.common import Sample, SamplingParams, per_prompt, requested
+from lib.generators.decode import prefill, sample_rows, uniform_weights
+from lib.metrics.cost import CostMeter
+
+
+@per_prompt
+def generate(
+    model: nn.Module, prompt: LongTensor, params: SamplingParams, seed: int, meter: CostMeter
+) -> tuple[list[Sample], dict[str, Any]]:
+    """N times: prefill the prompt [P], decode one row."""
+    drawn = []
+    for i in range(requested(params)):
+        logits, cache = prefill(model, prompt, params.max_new_tokens)
+        drawn += sample_rows(model, logits, cache, params, seed, range(i, i + 1), meter)
+    return uniform_weights(drawn), {}
