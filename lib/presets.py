@@ -1,0 +1,125 @@
+"""Presets: one YAML per experiment, expanded into the cells of a grid.
+
+`params/<experiment>.yaml` holds `base` (parameters all presets share), `exclusive` (its runs measure time) and
+`presets`, each with `base`, `grid` (lists, multiplied out), `exclude` (combinations to leave out), `gpus` per cell,
+`exclusive` and `label` (a template such as "{model}"). Expansion is pure: it reads the YAML and nothing else.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_origin
+
+import yaml
+
+from lib import paths
+from lib.params import ParameterError, Params, check_names, config_hash, nearest, resolve, schema
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid: raw parameters that `resolve` accepts, and what the run needs of the machine."""
+
+    experiment: str
+    params: dict[str, Any]
+    gpus: int  # devices this run needs; 0 = it runs on the CPU
+    exclusive: bool  # it measures time, so nothing may run beside it
+
+    @property
+    def label(self) -> str:
+        return self.resolved().folder_label()
+
+    def resolved(self) -> Params:
+        return resolve(self.experiment, self.params)
+
+
+PRESET_KEYS = {"base", "grid", "exclude", "gpus", "exclusive", "label"}
+
+
+def load_yaml(experiment: str) -> dict[str, Any]:
+    """The parsed `params/<experiment>.yaml`: `base`, `exclusive` and `presets`."""
+    schema(experiment)
+    return yaml.safe_load((paths.PARAMS / f"{experiment}.yaml").read_text(encoding="utf-8"))
+
+
+def cells(
+    experiment: str, preset: str, only: Iterable[str] = (), skip: Iterable[str] = (), set_: Iterable[str] = ()
+) -> list[Cell]:
+    """The cells of a preset, in the order of the YAML file, duplicates removed.
+
+    `set_` overrides a parameter in every cell, then `only` keeps and `skip` drops the cells its filters select. A
+    filter is "name=value"; filters of one name select either value, filters of different names must all hold.
+    Raises ParameterError in one sentence for anything unknown or of the wrong type.
+    """
+    document = load_yaml(experiment)
+    presets = document["presets"]
+    if preset not in presets:
+        raise ParameterError(f"{experiment} has no preset {preset!r}; {nearest(preset, presets)}")
+    overrides = dict(_assignment(experiment, text) for text in set_)
+    grid = [replace(c, params={**c.params, **overrides}) for c in expand(experiment, document, preset)]
+    grid = list({config_hash(c.resolved()): c for c in reversed(grid)}.values())[::-1]
+    if only:
+        grid = _matching(grid, [_assignment(experiment, text) for text in only], preset)
+    if skip:
+        dropped = _matching(grid, [_assignment(experiment, text) for text in skip], preset)
+        grid = [c for c in grid if c not in dropped]
+    return grid
+
+
+def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Cell]:
+    """The full product of a preset's grid without the excluded combinations; pure."""
+    spec = document["presets"][preset] or {}
+    for key in spec:
+        if key not in PRESET_KEYS:
+            raise ParameterError(
+                f"Preset {preset!r} of {experiment} has an unknown key {key!r}; {nearest(key, PRESET_KEYS)}"
+            )
+    base = {**document.get("base", {}), **spec.get("base", {}), "preset": preset}
+    grid = spec.get("grid", {})
+    excluded = spec.get("exclude", [])
+    check_names(experiment, itertools.chain(base, grid, *excluded))
+    found = []
+    for values in itertools.product(*grid.values()):
+        params = {**base, **dict(zip(grid, values, strict=True))}
+        if any(all(params.get(k) == v for k, v in rule.items()) for rule in excluded):
+            continue
+        if "label" in spec:
+            params["label"] = spec["label"].format(**params)
+        exclusive = spec.get("exclusive", document.get("exclusive", False))
+        found.append(Cell(experiment, params, spec.get("gpus", 0), exclusive))
+    return found
+
+
+def _assignment(experiment: str, text: str) -> tuple[str, Any]:
+    """`prompts=50` -> ("prompts", 50): text stays text where the parameter is text, else it is read as YAML."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ParameterError(f"{text!r} is not a setting; write name=value, like model=ladder-1m.")
+    check_names(experiment, [name])
+    kind = schema(experiment).model_fields[name].annotation
+    if kind is float:  # YAML 1.1 takes 1e-4 for text
+        return name, _float(value)
+    return name, yaml.safe_load(value) if kind in (int, bool) or get_origin(kind) is list else value
+
+
+def _float(text: str) -> float | str:
+    """The number, or the text itself for `resolve` to complain about."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _matching(grid: list[Cell], filters: list[tuple[str, Any]], preset: str) -> list[Cell]:
+    """The cells for which every filtered name has one of its wanted values, compared after `resolve`."""
+    for name, value in filters:
+        if grid and not any(_has(cell, name, value) for cell in grid):
+            held = sorted({str(cell.params.get(name, getattr(cell.resolved(), name))) for cell in grid})
+            raise ParameterError(f"No cell of preset {preset!r} has {name}={value}; {nearest(str(value), held)}")
+    names = dict.fromkeys(name for name, _ in filters)
+    return [c for c in grid if all(any(_has(c, n, v) for m, v in filters if m == n) for n in names)]
+
+
+def _has(cell: Cell, name: str, value: Any) -> bool:
+    """Whether giving the cell this value would leave it as it is: so `Qwen2.5-7B` also finds its full hub id."""
+    return getattr(resolve(cell.experiment, {**cell.params, name: value}), name) == getattr(cell.resolved(), name)
