@@ -15,7 +15,10 @@ from lib.metrics.cost import Cost, CostMeter
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """What to draw. Every generator gets the same object, so that all draw from the same law with the same stopping rule."""
+    """What to draw.
+
+    Every generator gets the same object, so that all draw from the same law with the same stopping rule.
+    """
 
     num_samples: int | None = 20  # N; None: an EAB tree's own number (refused by the others)
     max_new_tokens: int = 30
@@ -53,9 +56,7 @@ def per_prompt(one: OnePrompt) -> Callable[[nn.Module, list[LongTensor], Samplin
     """Make a generator of a function for one prompt: gradients off, every forward metered."""
 
     @functools.wraps(one)
-    def generate(
-        model: nn.Module, prompts: list[LongTensor], params: SamplingParams, seeds: list[int]
-    ) -> list[Output]:
+    def generate(model: nn.Module, prompts: list[LongTensor], params: SamplingParams, seeds: list[int]) -> list[Output]:
         outputs = []
         for prompt, seed in zip(prompts, seeds, strict=True):
             with torch.inference_mode(), CostMeter(model) as meter:

@@ -20,12 +20,19 @@ def prefill(model: nn.Module, prompt: LongTensor, room: int) -> tuple[Tensor, Bu
 
 
 def sample_rows(
-    model: nn.Module, logits: Tensor, cache: BufferCache, params: SamplingParams, seed: int, rows: range, meter: CostMeter
+    model: nn.Module,
+    logits: Tensor,
+    cache: BufferCache,
+    params: SamplingParams,
+    seed: int,
+    rows: range,
+    meter: CostMeter,
 ) -> list[tuple[list[int], float]]:
     """Continue one sequence per row: (tokens, logprob in nats) of each.
 
-    logits [R, V] of the prompt's last token, cache of R rows, `rows` the sample numbers (they address the random numbers: sample i
-    reads stream i of the prompt's seed). All rows stay in the batch until the last one has met a stop id, as in a plain batch.
+    logits [R, V] of the prompt's last token, cache of R rows, `rows` the sample numbers (they address the random
+    numbers: sample i reads stream i of the prompt's seed). All rows stay in the batch until the last one has met a
+    stop id, as in a plain batch.
     """
     u = torch.from_numpy(np.stack([uniforms(seed, i, params.max_new_tokens) for i in rows])).to(logits.device)
     stop = torch.tensor(params.stop_ids, device=logits.device)
@@ -43,7 +50,10 @@ def sample_rows(
     meter.hold([cache])
     meter.retire([cache])
     totals = torch.stack(logprobs).sum(0).tolist()
-    return [(until_stop(row, params.stop_ids), total) for row, total in zip(torch.stack(tokens, 1).tolist(), totals, strict=True)]
+    return [
+        (until_stop(row, params.stop_ids), total)
+        for row, total in zip(torch.stack(tokens, 1).tolist(), totals, strict=True)
+    ]
 
 
 def until_stop(tokens: list[int], stop_ids: tuple[int, ...]) -> list[int]:

@@ -1,22 +1,24 @@
-"""Entropy-adaptive branching (EAB) as its authors describe it, on an engine that decodes all live paths of a step at once.
+"""Entropy-adaptive branching (EAB) as its authors describe it, on an engine that decodes all live paths of a step
+at once.
 
-The algorithm, from the published code: at every step each live path looks at the entropy of its next-token law, divided by
-ln |V|. At or above `threshold` it branches into `branch_factor` different tokens (sampled without replacement), below it draws
-one. Branching respects a budget of `max_paths` minus the paths live when the step began: if only 0 < b < branch_factor places are
-left it makes b children, and with none left it still makes two and leaves it to pruning, which keeps the `max_paths` paths of
-highest log-probability. A path that emits a stop id is complete and leaves the budget, so a tree may return more than `max_paths`
-samples. All samples count the same.
+The algorithm, from the published code: at every step each live path looks at the entropy of its next-token law,
+divided by ln |V|. At or above `threshold` it branches into `branch_factor` different tokens (sampled without
+replacement), below it draws one. Branching respects a budget of `max_paths` minus the paths live when the step
+began: if only 0 < b < branch_factor places are left it makes b children, and with none left it still makes two and
+leaves it to pruning, which keeps the `max_paths` paths of highest log-probability. A path that emits a stop id is
+complete and leaves the budget, so a tree may return more than `max_paths` samples. All samples count the same.
 
-That sampler is biased (children get equal weights, pruning drops the tail, a gate hands one draw to all descendants); it is kept
-faithful here so that its cost and its bias can be measured. `num_samples=None` returns what one tree returns. Asked for N samples,
-further trees grow from the same prefilled prompt, all together, until there are N; a surplus is dropped at random. Their cost counts.
+That sampler is biased (children get equal weights, pruning drops the tail, a gate hands one draw to all
+descendants); it is kept faithful here so that its cost and its bias can be measured. `num_samples=None` returns
+what one tree returns. Asked for N samples, further trees grow from the same prefilled prompt, all together, until
+there are N; a surplus is dropped at random. Their cost counts.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -83,14 +85,16 @@ class _Forest:
         self.trees += n
         finished: list[Path] = []
         logits = self._engine.roots(n)
-        for t in count():
+        for t in range(self._params.max_new_tokens):
+            if t > 0:
+                tokens = torch.tensor([path.tokens[-1] for path in live], device=logits.device)
+                logits = self._engine.step([path.parent for path in live], tokens)
             children = self._children(live, logits, t)
             finished += [c for c in children if c.tokens[-1] in self._params.stop_ids]
             live = self._prune([c for c in children if c.tokens[-1] not in self._params.stop_ids])
-            if not live or t == self._params.max_new_tokens - 1:
-                return sorted(finished + live, key=lambda path: path.tree)
-            tokens = torch.tensor([path.tokens[-1] for path in live], device=logits.device)
-            logits = self._engine.step([path.parent for path in live], tokens)
+            if not live:
+                break
+        return sorted(finished + live, key=lambda path: path.tree)
 
     def _children(self, live: list[Path], logits: Tensor, t: int) -> list[Path]:
         k = self._params.branch_factor
@@ -109,7 +113,9 @@ class _Forest:
         return children
 
     def _draw(self, live: list[Path], logits: Tensor, t: int) -> tuple[list, list, list]:
-        """Normalised entropy, k distinct tokens and their log-probabilities of every path, in one transfer from the device."""
+        """Normalised entropy, k distinct tokens and their log-probabilities of every path, in one transfer from the
+        device.
+        """
         probs = probabilities(logits, self._params)
         tokens = draw_distinct(probs, self._uniforms(live, t).to(logits.device))
         logprobs = probs.gather(-1, tokens.clamp(min=0)).log()

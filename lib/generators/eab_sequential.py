@@ -1,4 +1,7 @@
-"""EAB on the engine its authors used: one forward per live path and step. Same trees as `eab`, so the difference is the engine."""
+"""EAB on the engine its authors used: one forward per live path and step.
+
+Same trees as `eab`, so the difference is the engine.
+"""
 
 from __future__ import annotations
 

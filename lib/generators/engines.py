@@ -1,12 +1,15 @@
-"""Two ways to give a set of live paths their next logits. A branching algorithm talks to either and cannot tell which.
+"""Two ways to give a set of live paths their next logits. A branching algorithm talks to either and cannot tell
+which.
 
-`PackedTree` puts all live paths of a step into ONE forward of batch 1: the paths are the sequence axis, each token's position is
-its depth, and a 4-D mask lets it see the prompt, its own ancestors and itself. Keys and values of every node lie once in one pool;
-branching copies nothing, dead branches are just never looked at again. (Rotary positions are applied before keys are cached, so
-a node's keys serve every descendant. Tree attention as in speculative decoding: SpecInfer, arXiv 2305.09781.)
+`PackedTree` puts all live paths of a step into ONE forward of batch 1: the paths are the sequence axis, each
+token's position is its depth, and a 4-D mask lets it see the prompt, its own ancestors and itself. Keys and values
+of every node lie once in one pool; branching copies nothing, dead branches are just never looked at again. (Rotary
+positions are applied before keys are cached, so a node's keys serve every descendant. Tree attention as in
+speculative decoding: SpecInfer, arXiv 2305.09781.)
 
-`SequentialPaths` is the engine that the published EAB used: one batch-1 forward per live path and step, each path with a cache of
-its own, copied on branching. (The original also cloned caches it threw away at once; that waste is not reproduced.)
+`SequentialPaths` is the engine that the published EAB used: one batch-1 forward per live path and step, each path
+with a cache of its own, copied on branching. (The original also cloned caches it threw away at once; that waste is
+not reproduced.)
 """
 
 from __future__ import annotations

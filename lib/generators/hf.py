@@ -1,8 +1,8 @@
 """transformers' own `generate(num_return_sequences=N)`: the outside reference.
 
-It expands the prompt to N rows before the prefill, so the prompt is computed and stored N times. `hf_sequential` calls the same
-function N times for one sequence. The model's own generation_config (Qwen's has a top-k and a repetition penalty) is set aside
-while it runs, so the law is the one that every other arm draws from.
+It expands the prompt to N rows before the prefill, so the prompt is computed and stored N times. `hf_sequential`
+calls the same function N times for one sequence. The model's own generation_config (Qwen's has a top-k and a
+repetition penalty) is set aside while it runs, so the law is the one that every other arm draws from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def generate(
 def call_generate(
     model: nn.Module, prompt: LongTensor, params: SamplingParams, seed: int, n: int, meter: CostMeter
 ) -> list[tuple[list[int], float]]:
-    """One call of `model.generate` for n sequences: (tokens, logprob in nats) of each. Seeds torch's global generator."""
+    """One call of `model.generate` for n sequences: (tokens, logprob in nats) of each.
+
+    Seeds torch's global generator.
+    """
     torch.manual_seed(int(uniforms(seed, 0, 1)[0] * 2**63))
     record = _LogprobRecorder(params)
     with _own_generation_config(model):
@@ -77,8 +80,8 @@ def _own_generation_config(model: nn.Module) -> Iterator[None]:
 class _LogprobRecorder(LogitsProcessor):
     """Keeps the log-probability of each chosen token without keeping [N, V] scores of every step.
 
-    `generate` runs custom processors before its own temperature and filters, so the law is worked out here from the raw scores.
-    A step's scores are seen one call before the token drawn from them, hence the one-step delay.
+    `generate` runs custom processors before its own temperature and filters, so the law is worked out here from the
+    raw scores. A step's scores are seen one call before the token drawn from them, hence the one-step delay.
     """
 
     def __init__(self, params: SamplingParams) -> None:

@@ -1,7 +1,7 @@
 """transformers' `generate` called N times for one sequence each: the baseline as the seed's authors ran it.
 
-Its fixed overhead per call and per step weighs most on small models, and so flatters every rival there; `naive` is the same job
-without it.
+Its fixed overhead per call and per step weighs most on small models, and so flatters every rival there; `naive` is
+the same job without it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A KV cache with room set aside: each step writes into place instead of concatenating everything so far.
 
-transformers' `DynamicCache` copies the whole cache at every step (`torch.cat`); with 30 steps over a 200-token prompt that is 30
-copies. Here each layer owns one buffer [rows, kv_heads, capacity, head_dim] and hands the model a view of the filled part. The
-model cannot tell the difference: `keys`, `values` and the lengths mean what they do in `DynamicLayer`.
+transformers' `DynamicCache` copies the whole cache at every step (`torch.cat`); with 30 steps over a 200-token
+prompt that is 30 copies. Here each layer owns one buffer [rows, kv_heads, capacity, head_dim] and hands the model a
+view of the filled part. The model cannot tell the difference: `keys`, `values` and the lengths mean what they do in
+`DynamicLayer`.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
@@ -26,8 +26,13 @@ class BufferLayer(DynamicLayer):
         self._buffers = [self._room(t, self.capacity) for t in (key_states, value_states)]
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
-        """Append [rows, kv_heads, q, head_dim]; returns views [rows, kv_heads, filled, head_dim] of everything so far."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append [rows, kv_heads, q, head_dim].
+
+        Returns views [rows, kv_heads, filled, head_dim] of everything so far.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, self.filled = self.filled, self.filled + key_states.shape[-2]
@@ -39,7 +44,10 @@ class BufferLayer(DynamicLayer):
         return self.keys, self.values
 
     def rows(self, index: Tensor) -> BufferLayer:
-        """A new layer with a copy of the chosen rows (int64 [R]); the filled part is copied, the room behind it only set aside."""
+        """A new layer with a copy of the chosen rows (int64 [R]).
+
+        The filled part is copied, the room behind it only set aside.
+        """
         copy = BufferLayer(self.capacity)
         copy.update(self.keys[index], self.values[index])
         return copy
@@ -57,7 +65,10 @@ class BufferLayer(DynamicLayer):
 
 
 class BufferCache(Cache):
-    """A transformers cache of `BufferLayer`s with room for `capacity` positions; ValueError for sliding-window layers."""
+    """A transformers cache of `BufferLayer`s with room for `capacity` positions.
+
+    ValueError for sliding-window layers.
+    """
 
     def __init__(self, config: PreTrainedConfig, capacity: int) -> None:
         if "sliding_attention" in (getattr(config, "layer_types", None) or []):

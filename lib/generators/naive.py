@@ -1,7 +1,7 @@
 """N independent generations one after another: the seed's baseline.
 
-A lean loop over the same cache, filters, stop ids and random numbers as every other arm, so that what separates it from them is
-the method alone. (`hf_sequential` shows the same job through transformers' `generate`.)
+A lean loop over the same cache, filters, stop ids and random numbers as every other arm, so that what separates it
+from them is the method alone. (`hf_sequential` shows the same job through transformers' `generate`.)
 """
 
 from __future__ import annotations

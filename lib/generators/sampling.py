@@ -1,8 +1,9 @@
 """From logits to tokens: filters, uniform random numbers addressed by counter, and draws by inverse CDF.
 
-Randomness is a function of (seed, stream, position) through Philox, numpy's counter-based generator. Nothing is drawn from a
-shared state, so a sample does not change when samples are batched, reordered or decoded one after another, and two generators
-that give sample i the same uniforms (naive and batched do) must return the same tokens: the tests use that.
+Randomness is a function of (seed, stream, position) through Philox, numpy's counter-based generator. Nothing is
+drawn from a shared state, so a sample does not change when samples are batched, reordered or decoded one after
+another, and two generators that give sample i the same uniforms (naive and batched do) must return the same tokens:
+the tests use that.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from lib.generators.common import SamplingParams
 
 
 def uniforms(seed: int, stream: int, n: int) -> np.ndarray:
-    """float64 [n] in [0, 1): the first n numbers of stream `stream` of `seed`. A longer request has a shorter one as its prefix."""
-    return np.random.Generator(np.random.Philox(key=[seed, stream])).random(n)
+    """float64 [n] in [0, 1): the first n numbers of stream `stream` of `seed`.
+
+    A longer request has a shorter one as its prefix.
+    """
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))).random(n)
 
 
 def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
@@ -39,15 +43,20 @@ def entropy(probs: Tensor) -> Tensor:
 
 
 def draw(probs: Tensor, u: Tensor) -> LongTensor:
-    """One token per row by inverse CDF. probs float64 [R, V], u float64 [R] in [0, 1) -> int64 [R]; never a token of probability 0."""
+    """One token per row by inverse CDF. probs float64 [R, V], u float64 [R] in [0, 1) -> int64 [R].
+
+    Never a token of probability 0.
+    """
     cdf = probs.cumsum(-1)
     return torch.searchsorted(cdf, (u * cdf[:, -1]).unsqueeze(-1), right=True).squeeze(-1)
 
 
 def draw_distinct(probs: Tensor, u: Tensor) -> LongTensor:
-    """k different tokens per row, drawn one after another from what is left (the law of `torch.multinomial` without replacement).
+    """k different tokens per row, drawn one after another from what is left (the law of `torch.multinomial` without
+    replacement).
 
-    probs float64 [R, V], u float64 [R, k] -> int64 [R, k]. Once a row has no mass left the remaining entries are -1.
+    probs float64 [R, V], u float64 [R, k] -> int64 [R, k]. Once a row has no mass left the remaining entries are
+    -1.
     """
     left = probs.clone()
     columns = []

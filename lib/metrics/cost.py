@@ -1,14 +1,14 @@
 """What a piece of generation cost, counted where it happens: in hooks on the model's forward.
 
-Nothing here is derived from the length of an output. A `CostMeter` hangs on the model while a generator runs, sees every
-forward call of it (ours, or those that transformers' `generate` makes) and reads tokens, cache length and logit rows off the
-tensors themselves. The caller adds what no hook can see: how many bytes its KV caches held.
+Nothing here is derived from the length of an output. A `CostMeter` hangs on the model while a generator runs, sees
+every forward call of it (ours, or those that transformers' `generate` makes) and reads tokens, cache length and
+logit rows off the tensors themselves. The caller adds what no hook can see: how many bytes its KV caches held.
 
 Three counts of the work are kept apart because they answer different questions:
 - `token_forwards`: positions pushed through the transformer, split in prefill (the cache was empty) and decode;
 - `flops_2nd`: the textbook 2 x parameters x tokens;
-- `flops`: what the kernels really multiply: linear layers, attention over the cache (queries x keys, masked or not), and the LM
-  head for only those positions whose logits were asked for.
+- `flops`: what the kernels really multiply: linear layers, attention over the cache (queries x keys, masked or
+  not), and the LM head for only those positions whose logits were asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from torch import nn
 
 @dataclass
 class Cost:
-    """Cost of one generation job. Tokens and calls are counts, times seconds, memory bytes, FLOPs floating-point operations."""
+    """Cost of one generation job.
+
+    Tokens and calls are counts, times seconds, memory bytes, FLOPs floating-point operations.
+    """
 
     prefill_tokens: int = 0
     decode_tokens: int = 0
@@ -86,7 +89,10 @@ class ModelShape:
         )
 
     def flops(self, tokens: int, query_key_pairs: int, logit_rows: int) -> int:
-        """Multiply-adds x 2 of one forward; softmax, norms and rotary angles are left out, as `torch.utils.flop_counter` does."""
+        """Multiply-adds x 2 of one forward.
+
+        Softmax, norms and rotary angles are left out, as `torch.utils.flop_counter` does.
+        """
         attention = 2 * 2 * self.layers * self.attention_width * query_key_pairs
         return 2 * self.linear * tokens + attention + 2 * self.head * logit_rows
 
@@ -174,8 +180,8 @@ def _shape_of(model: nn.Module) -> ModelShape:
 class _PeakMemory:
     """Peak bytes above the starting level: CUDA's allocator, or on Linux the process's resident high-water mark.
 
-    Writing 5 to /proc/self/clear_refs resets that mark (proc(5)). Resident memory is coarse: an allocator that reuses freed pages
-    shows 0 for small models, so KV bytes are the number to compare on a CPU.
+    Writing 5 to /proc/self/clear_refs resets that mark (proc(5)). Resident memory is coarse: an allocator that
+    reuses freed pages shows 0 for small models, so KV bytes are the number to compare on a CPU.
     """
 
     def __init__(self, device: torch.device) -> None:

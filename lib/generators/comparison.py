@@ -1,0 +1,142 @@
+"""The fair comparison of generators: same prompts, same law, matched numbers of samples, passes interleaved in
+random order.
+
+Two protocols, side by side:
+- `fixed`: every arm is asked for the same N. This is the primary one: nobody's behaviour chooses the workload.
+- `matched`: the seed's. EAB runs first with its natural number of samples, untimed; that number is what the others
+  are asked for.
+
+The untimed EAB pass also warms the model up for the prompt. All timed passes of a prompt are then shuffled, so that
+a machine that slows down slows every arm alike. Where EAB's own number happens to be N, one pass serves both
+protocols.
+
+An arm is the name of a generator, or `eab@0.1` for EAB at another threshold (fixed protocol only: it would need an
+N of its own).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import LongTensor, nn
+
+from lib import generators
+from lib.generators.common import Output, SamplingParams
+
+SLOW_ARMS = (
+    "naive",
+    "hf_sequential",
+    "eab_sequential",
+)  # one forward per sample and step: timed once however many repeats
+BRANCHING_ARMS = ("eab", "eab_sequential")  # can choose their own number of samples
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One timed pass of one arm on one prompt."""
+
+    prompt: int
+    arm: str
+    protocols: tuple[str, ...]
+    repeat: int = 0
+    num_samples: int | None = None  # None: EAB's own number
+    order: int = 0  # place among the timed passes of its prompt
+    output: Output | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat record per protocol: cost, per-sample figures, and branching statistics where the arm branches."""
+        out = self.output
+        n = len(out.samples)
+        new_tokens = sum(len(sample.tokens) for sample in out.samples)
+        row = {"prompt": self.prompt, "arm": self.arm, "repeat": self.repeat, "order": self.order} | out.cost.row()
+        row |= {
+            "num_samples": n,
+            "new_tokens": new_tokens,
+            "tokens_per_sample": out.cost.token_forwards / n,
+            "tokens_per_s": new_tokens / out.cost.wall_s,
+            "kv_bytes_per_sample": out.cost.kv_bytes / n,
+            "mean_logprob": sum(s.weight * s.logprob for s in out.samples),
+        }
+        return [row | _branching(out.trace) | {"protocol": protocol} for protocol in self.protocols]
+
+
+def trials(
+    model: nn.Module,
+    prompts: list[LongTensor],
+    arms: list[str],
+    params: SamplingParams,
+    *,
+    repeats: int = 1,
+    seed: int = 0,
+) -> Iterator[Trial]:
+    """Run every arm on every prompt under both protocols; yields trials as they finish.
+
+    `params.num_samples` is the fixed protocol's N. Prompt i uses random seed (seed, i) for all arms and repeats.
+    """
+    shuffle = random.Random(seed)
+    warm_up(model, prompts[0], arms, params)
+    for i, prompt in enumerate(prompts):
+        natural = len(_run("eab", model, prompt, replace(params, num_samples=None), _seed(seed, i)).samples)
+        plan = _plan(i, arms, natural, params.num_samples, repeats)
+        shuffle.shuffle(plan)
+        for order, job in enumerate(plan):
+            output = _run(job.arm, model, prompt, replace(params, num_samples=job.num_samples), _seed(seed, i))
+            yield replace(job, order=order, output=output)
+
+
+def count_upper(arms: list[str], prompts: int, repeats: int) -> int:
+    """The most trials that `trials` can yield (prompts where both protocols coincide need fewer): for progress bars."""
+    return prompts * len(_plan(0, arms, natural=-1, fixed=0, repeats=repeats))
+
+
+def warm_up(model: nn.Module, prompt: LongTensor, arms: list[str], params: SamplingParams) -> None:
+    """A short pass of every arm, so that no timed pass pays for first-call set-up."""
+    for arm in arms:
+        _run(arm, model, prompt, replace(params, num_samples=2, max_new_tokens=min(4, params.max_new_tokens)), 0)
+
+
+def _plan(prompt: int, arms: list[str], natural: int, fixed: int, repeats: int) -> list[Trial]:
+    jobs = []
+    for arm in arms:
+        own = None if arm in BRANCHING_ARMS else natural
+        if "@" in arm:
+            wanted = [(fixed, ("fixed",))]
+        elif natural == fixed:
+            wanted = [(fixed, ("fixed", "matched"))]
+        else:
+            wanted = [(fixed, ("fixed",)), (own, ("matched",))]
+        passes = 1 if arm.split("@")[0] in SLOW_ARMS else repeats
+        jobs += [Trial(prompt, arm, names, r, n) for n, names in wanted for r in range(passes)]
+    return jobs
+
+
+def _run(arm: str, model: nn.Module, prompt: LongTensor, params: SamplingParams, seed: int) -> Output:
+    name, _, threshold = arm.partition("@")
+    if threshold:
+        params = replace(params, threshold=float(threshold))
+    return generators.get(name)(model, [prompt], params, [seed])[0]
+
+
+def _seed(seed: int, prompt: int) -> int:
+    return seed * 1_000_000 + prompt
+
+
+def _branching(trace: dict[str, Any]) -> dict[str, Any]:
+    """Branching statistics of exp. 1.A.1, counted as events: positions are steps after the prompt."""
+    if "branch_positions" not in trace:
+        return {}
+    positions, steps = trace["branch_positions"], sum(trace["live"])
+    return {
+        "trees": trace["trees"],
+        "final_paths": trace["paths"],
+        "branch_count": len(positions),
+        "branch_frequency": len(positions) / steps,
+        "first_branch": min(positions, default=None),
+        "mean_branch": sum(positions) / len(positions) if positions else None,
+        "last_branch": max(positions, default=None),
+        "pruned": trace["pruned"],
+        "normalised_entropy": trace["normalised_entropy"] / steps,
+    }
