@@ -1,0 +1,59 @@
+"""The ladder's tokenizer: byte-level BPE of about a thousand entries, trained on the generated corpus in a second.
+
+Byte level makes it lossless on any text. Digits are tokens of their own, so that arithmetic is about digits and not
+about the accidents of merges. The chat template is ChatML and starts with `<|endoftext|>`, which is how every document
+of the training stream starts: prompts that do not come from the template should start with `tokenizer.bos_token` too.
+"""
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from lib.data.corpus import END_OF_TEXT, IM_END, IM_START, PAD, documents
+
+VOCABULARY = 1024  # the corpus has few words: twice as many merges would hardly shorten it
+TRAINING_DOCUMENTS = 4000
+SPECIALS = [END_OF_TEXT, PAD, IM_START, IM_END]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{% if not loop.first %}{{ '\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\n<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def train_tokenizer(context: int) -> PreTrainedTokenizerFast:
+    """Train the tokenizer; the same on every call.
+
+    Args:
+        context: the longest input in tokens that the model behind it will be made for.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[AddedToken(special, normalized=False, special=True) for special in SPECIALS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator((doc.text for doc in documents("tokenizer", TRAINING_DOCUMENTS)), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=END_OF_TEXT,
+        eos_token=IM_END,
+        pad_token=PAD,
+        additional_special_tokens=[IM_START],
+        model_max_length=context,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Token ids of documents as the models are trained on them: each starts with `<|endoftext|>`."""
+    batch = tokenizer([tokenizer.bos_token + text for text in texts], add_special_tokens=False)
+    return batch["input_ids"]
