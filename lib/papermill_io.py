@@ -1,5 +1,133 @@
-"""Placeholder while the shim is written: papermill loads this module at import."""
+"""Makes `papermill nb/1a3_scaling.ipynb -p model ladder-1m` work as typed, inside this repository and nowhere else.
+
+papermill loads this module whenever it is imported, through its official `papermill.io` entry point. Two things follow:
+- `NotebookAlias` reads `nb/...` from notebooks/, on every system and from any folder of the repository, without a link.
+- When papermill's own command is being started on one of our notebooks, it goes through `main`. papermill has no hook
+  for what we need there: it refuses to run without an output path on a terminal, dumps the notebook on a redirected
+  stdout, and takes the notebook for the *output* when stdin is a pipe (its issues 405 and 446). `main` lets papermill
+  parse its own command line, checks the parameters, opens the run folder, and names the output there.
+A call from outside the repository, or on anything but our notebooks, is left alone, and a real `nb/` folder wins.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lib import paths
+
+PLACEHOLDER = "recount-run-folder.ipynb"  # stands for the output path until the run folder is known
+
+
+def our_notebook(path: str) -> Path | None:
+    """The file in notebooks/ (there or not) that a path typed in the current folder means; None for anything else."""
+    here = Path.cwd()
+    if not path.endswith(".ipynb") or not (here == paths.ROOT or paths.ROOT in here.parents):
+        return None
+    typed = Path(path.replace("\\", "/"))
+    if typed.parts[0] == "nb" and not (here / "nb").exists():
+        return paths.NOTEBOOKS.joinpath(*typed.parts[1:])
+    full = (here / typed).resolve()
+    return full if full.parent == paths.NOTEBOOKS else None
 
 
 class NotebookAlias:
-    """Registered for paths that begin with `nb/`."""
+    """papermill's reader and writer of paths that begin with `nb/`."""
+
+    @staticmethod
+    def read(path: str) -> str:
+        return _local().read(_real(path))
+
+    @staticmethod
+    def write(text: str, path: str) -> None:
+        _local().write(text, _real(path))
+
+    @staticmethod
+    def listdir(path: str) -> list[str]:
+        return _local().listdir(_real(path))
+
+    @staticmethod
+    def pretty_path(path: str) -> str:
+        return _real(path)
+
+
+def _real(path: str) -> str:
+    return str(our_notebook(path) or path)
+
+
+def _local() -> Any:
+    """papermill's own handler of local files."""
+    from papermill.iorw import papermill_io
+
+    return papermill_io.get_handler("local")
+
+
+def started_on_our_notebook(argv: list[str], original: list[str]) -> bool:
+    """Whether a process with this sys.argv and sys.orig_argv is papermill's command given one of our notebooks."""
+    as_module = argv[0] == "-m" and "papermill" in original[: len(original) - len(argv) + 1]
+    if not as_module and Path(argv[0]).name.split(".")[0] not in ("papermill", "papermill-script"):
+        return False
+    return "--help-notebook" not in argv and any(our_notebook(argument) for argument in argv[1:])
+
+
+def divert() -> None:
+    """Send the command through `main` when papermill, by then fully imported, calls it.
+
+    Every way of starting papermill's command ends in click's `Command.main`, once per process.
+    """
+    ordinary = click.Command.main
+
+    def diverted(_command: click.Command, *_args: Any, **_options: Any) -> None:
+        click.Command.main = ordinary
+        main(sys.argv[1:])
+
+    click.Command.main = diverted
+
+
+def main(arguments: list[str]) -> None:
+    """papermill's command with two changes: parameters are checked first, and the run folder is the default output."""
+    from papermill import cli
+
+    from lib.notebooks import NotebookError
+    from lib.params import EXPERIMENTS, ParameterError, nearest
+
+    typed = cli.papermill.make_context("papermill", list(arguments), resilient_parsing=True).params
+    notebook = our_notebook(typed.get("notebook_path") or "")
+    try:
+        if notebook is not None and not notebook.is_file():
+            raise ParameterError(f"There is no notebook {notebook.name!r}; {nearest(notebook.stem, EXPERIMENTS)}")
+        if notebook is not None and notebook.stem in EXPERIMENTS and not typed.get("prepare_only"):
+            cli.execute_notebook = _into_run_folder
+            arguments = arguments if typed.get("output_path") else [*arguments, PLACEHOLDER]
+        cli.papermill.main(arguments, prog_name="papermill")
+    except ParameterError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except NotebookError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _into_run_folder(input_path: str, output_path: str, parameters: dict[str, Any], **options: Any) -> None:
+    """Stands in for papermill.execute_notebook: resolve the parameters, open the run folder, execute."""
+    from lib import notebooks, runs
+    from lib.console import Status
+    from lib.params import resolve
+
+    notebook = our_notebook(input_path)
+    experiment = notebook.stem
+    raw = {**notebooks.defaults(notebook), **parameters}
+    params = resolve(experiment, {k: v for k, v in raw.items() if k not in runs.NOT_PARAMETERS})
+    folder = runs.prepare(experiment, params)
+    output = None if output_path == PLACEHOLDER else output_path
+    status = Status()
+    try:
+        notebooks.execute(notebook, params, parameters, folder, output, status.show, **options)
+    finally:
+        status.close()
+    print(f"Complete: {folder}", file=sys.stderr)
+
+
+if started_on_our_notebook(sys.argv, sys.orig_argv):
+    divert()

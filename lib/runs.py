@@ -7,6 +7,7 @@ newest complete run of each configuration; a damaged folder is named in a warnin
 """
 
 import json
+import math
 import os
 import re
 import time
@@ -92,13 +93,21 @@ def open_run(experiment: str, namespace: Mapping[str, Any]) -> Run:
     the sweep prepared one, else a new one. Raises ParameterError for an unknown name or a wrong value.
     """
     params = resolve(experiment, _parameters(experiment, namespace))
-    folder = _adopt(experiment, params) if params.run_dir else create_folder(experiment, params)
+    folder = prepare(experiment, params)
     print(f"Results go to {folder}")
     return Run(experiment, params, folder)
 
 
-def create_folder(experiment: str, params: Params) -> Path:
-    """Make a new run folder holding config.yaml and env.json; never an existing one, even within the same second."""
+def prepare(experiment: str, params: Params) -> Path:
+    """The folder of a run about to start, with config.yaml and env.json in it: `run_dir` where given, else a new one.
+
+    Raises ParameterError when `run_dir` already holds results or was prepared for other parameters.
+    """
+    return _adopt(experiment, params) if params.run_dir else _create(experiment, params)
+
+
+def _create(experiment: str, params: Params) -> Path:
+    """A new run folder, never an existing one, even within the same second."""
     parent = experiment_folder(experiment, params.runs_dir)
     label = re.sub(r"[^A-Za-z0-9.@+-]+", "-", params.folder_label())[:60].strip("-.") or "run"
     name = f"{label}_{datetime.now():%Y%m%d_%H%M%S}_{config_hash(params)[:6]}"
@@ -179,12 +188,12 @@ class Finished:
         return {k: tuple(v) if isinstance(v, list) else v for k, v in self.metrics["config"].items()}
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of measurements.jsonl; ValueError for a line that is not a JSON object."""
+        """The rows of measurements.jsonl, null as NaN; ValueError for a line that is not a JSON object."""
         lines = (self.dir / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("measurements.jsonl has a line that is not a row")
-        return rows
+            raise ValueError("a line is not a row")
+        return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
 
 
 def finished(experiment: str, runs_dir: str | Path | None = None) -> list[Finished]:

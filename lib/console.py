@@ -1,0 +1,80 @@
+"""What a run prints: kept in log.txt, and its newest line shown while it works.
+
+A notebook's output reaches its caller as text with progress bars in it, redrawn by carriage returns. `Log` keeps all of
+it; `newest_line` finds what a terminal would show last; `Status` shows that on a line of its own.
+"""
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor movements
+PRINT_EVERY = 15.0  # seconds between lines where nothing can be redrawn, such as a CI log
+
+
+class Log:
+    """A text stream that appends to log.txt, copies to another stream where one was asked for, and shows each line."""
+
+    def __init__(self, path: Path, copy: TextIO | None = None, show: Callable[[str], None] | None = None) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._copy, self._show = copy, show
+
+    def write(self, text: str) -> int:
+        self._file.write(text)
+        if self._copy is not None:
+            self._copy.write(text)
+        if self._show is not None and (line := newest_line(text)):
+            self._show(line)
+        return len(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+        if self._copy is not None:
+            self._copy.flush()
+
+
+def newest_line(text: str) -> str:
+    """The last line or state of a progress bar in `text` that is not blank, without terminal escapes."""
+    lines = (line.strip() for line in re.split(r"[\r\n]", ESCAPES.sub("", text)))
+    return next((line for line in reversed(list(lines)) if line), "")
+
+
+def tail(path: Path, size: int = 4096) -> str:
+    """The newest line of a log file, read from its last `size` bytes; "" while there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return newest_line(file.read().decode("utf-8", errors="replace"))
+    except FileNotFoundError:
+        return ""
+
+
+class Status:
+    """One line about a run: redrawn below the bar on a terminal, printed now and then anywhere else."""
+
+    def __init__(self, name: str = "", position: int = 1) -> None:
+        self._name, self._last, self._printed = name, "", time.monotonic()
+        self._bar = tqdm(total=0, bar_format="{desc}", position=position, leave=False) if sys.stderr.isatty() else None
+
+    def show(self, line: str) -> None:
+        """Show the run's newest line; nothing happens while it stays the same."""
+        if line == self._last:
+            return
+        text = f"{self._name}: {line}" if self._name else line
+        if self._bar is not None:
+            self._bar.set_description_str(text[: shutil.get_terminal_size().columns - 1])
+        elif time.monotonic() - self._printed >= PRINT_EVERY:
+            print(text, file=sys.stderr, flush=True)
+            self._printed = time.monotonic()
+        self._last = line
+
+    def close(self) -> None:
+        """Take the line off the terminal."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,91 @@
+"""One notebook, one run: executed by papermill into the run's folder, with everything it prints in log.txt.
+
+The papermill command and the sweep both come through `execute`, so a run is the same however it was started. The kernel
+is the running interpreter's, whatever kernels the user has registered, and it talks over Unix sockets where there are
+any: kernels that start together race for TCP ports (papermill issue 511).
+"""
+
+import ast
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lib.console import ESCAPES, Log
+from lib.params import Params
+
+SOCKET_PATH_LIMIT = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class NotebookError(RuntimeError):
+    """A run that failed; the message is one sentence with the place to look."""
+
+
+def code_cells(notebook: Path, tag: str | None = None) -> list[str]:
+    """The sources of a notebook's code cells, of those with `tag` where one is given."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    chosen = [c for c in cells if c["cell_type"] == "code" and (tag is None or tag in c["metadata"].get("tags", []))]
+    return ["".join(c["source"]) for c in chosen]
+
+
+def defaults(notebook: Path) -> dict[str, Any]:
+    """The names and literal values of a notebook's parameters cell, read without running it."""
+    found = {}
+    for node in ast.walk(ast.parse("\n".join(code_cells(notebook, "parameters")))):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            found[node.target.id] = ast.literal_eval(node.value)
+    return found
+
+
+def execute(
+    notebook: Path,
+    params: Params,
+    parameters: Mapping[str, Any],
+    folder: Path,
+    output: str | None = None,
+    show: Callable[[str], None] | None = None,
+    **options: Any,
+) -> None:
+    """Execute `notebook` with `parameters` into the run folder `folder`, prepared for `params`.
+
+    `output` is where the executed notebook goes, papermill's way (executed.ipynb of the run folder when None); `show`
+    is called with each new line the notebook prints; `options` go to papermill.execute_notebook.
+    Raises NotebookError when a cell fails or the kernel dies.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(getattr(params, "threads", 1))))
+    log = {s: Log(folder / "log.txt", options.pop(s, None), show) for s in ("stdout_file", "stderr_file")}
+    # papermill formats both paths with the parameters, so braces in a folder's name are doubled
+    target = output or str(folder / "executed.ipynb").replace("{", "{{").replace("}", "}}")
+    options.setdefault("kernel_name", None)
+    options.setdefault("config", kernel_config(own=options["kernel_name"] is None))
+    given = {**parameters, "run_dir": str(folder)}
+    try:
+        papermill.execute_notebook(str(notebook), target, given, coalesce_streams=True, **log, **options)
+    except PapermillExecutionError as error:
+        log["stderr_file"].write(ESCAPES.sub("", "\n".join(error.traceback)) + "\n")
+        log["stderr_file"].flush()
+        reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        raise NotebookError(f"The run failed in cell {error.cell_index} with {reason}; see {target}") from None
+    except DeadKernelError:
+        raise NotebookError(f"The run's kernel died, perhaps out of memory; see {folder / 'log.txt'}") from None
+
+
+def kernel_config(own: bool = True) -> Any:
+    """traitlets configuration of a kernel: Unix sockets where possible; `own`: no kernel but this interpreter's."""
+    from jupyter_core.paths import jupyter_runtime_dir
+    from traitlets.config import Config
+
+    config = Config()
+    socket = Path(jupyter_runtime_dir()) / "kernel-00000000-0000-0000-0000-000000000000-ipc-10"
+    if os.name == "posix" and len(os.fsencode(socket)) < SOCKET_PATH_LIMIT:
+        config.KernelManager.transport = "ipc"
+    if own:
+        config.KernelSpecManager.kernel_dirs = [str(Path(sys.prefix) / "share" / "jupyter" / "kernels")]
+    return config
