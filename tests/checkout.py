@@ -1,4 +1,4 @@
-"""A small copy of the checkout for tests that start real processes: this `lib`, and a notebook that runs in an instant."""
+"""A small copy of the checkout for tests that start real processes: this `lib` and a notebook that runs at once."""
 
 import os
 import shutil
