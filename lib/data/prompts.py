@@ -1,5 +1,5 @@
-"""Natural prompts of an exact length: unfinished stories in the user's turn of a chat, the same for every model that shares
-a tokenizer.
+"""Natural prompts of an exact length: unfinished stories in the user's turn of a chat, the same for every model
+that shares a tokenizer.
 
 The length counts everything the model reads, chat template included. Nothing is padded, repeated or cut inside a
 sentence: stories are drawn until the sentences of one end exactly at the wanted token.

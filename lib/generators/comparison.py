@@ -17,15 +17,18 @@ N of its own).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import LongTensor, nn
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from lib import generators
 from lib.generators.common import Output, SamplingParams
 
+PROTOCOLS = ("fixed", "matched")
 SLOW_ARMS = (
     "naive",
     "hf_sequential",
@@ -62,6 +65,19 @@ class Trial:
         }
         return [row | _branching(out.trace) | {"protocol": protocol} for protocol in self.protocols]
 
+    def responses(self, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """One record per sample: what was generated, with its log-probability in nats and its weight.
+
+        Empty for repeats, which generate the same again.
+        """
+        if self.repeat:
+            return []
+        base = {"prompt": self.prompt, "arm": self.arm, "protocols": list(self.protocols)}
+        return [
+            base | {"sample": i, "text": tokenizer.decode(sample.tokens)} | vars(sample)
+            for i, sample in enumerate(self.output.samples)
+        ]
+
 
 def trials(
     model: nn.Module,
@@ -71,25 +87,26 @@ def trials(
     *,
     repeats: int = 1,
     seed: int = 0,
+    protocols: Sequence[str] = PROTOCOLS,
 ) -> Iterator[Trial]:
-    """Run every arm on every prompt under both protocols; yields trials as they finish.
+    """Run every arm on every prompt under the chosen protocols; yields trials as they finish, with a progress bar
+    on stderr.
 
     `params.num_samples` is the fixed protocol's N. Prompt i uses random seed (seed, i) for all arms and repeats.
     """
     shuffle = random.Random(seed)
-    warm_up(model, prompts[0], arms, params)
-    for i, prompt in enumerate(prompts):
-        natural = len(_run("eab", model, prompt, replace(params, num_samples=None), _seed(seed, i)).samples)
-        plan = _plan(i, arms, natural, params.num_samples, repeats)
-        shuffle.shuffle(plan)
-        for order, job in enumerate(plan):
-            output = _run(job.arm, model, prompt, replace(params, num_samples=job.num_samples), _seed(seed, i))
-            yield replace(job, order=order, output=output)
-
-
-def count_upper(arms: list[str], prompts: int, repeats: int) -> int:
-    """The most trials that `trials` can yield (prompts where both protocols coincide need fewer): for progress bars."""
-    return prompts * len(_plan(0, arms, natural=-1, fixed=0, repeats=repeats))
+    at_most = len(_plan(0, arms, -1, 0, repeats, protocols))  # fewer where the two protocols coincide
+    with tqdm(total=at_most * len(prompts), desc="timed passes", unit="pass") as bar:
+        warm_up(model, prompts[0], arms, params)
+        for i, prompt in enumerate(prompts):
+            natural = len(_run("eab", model, prompt, replace(params, num_samples=None), _seed(seed, i)).samples)
+            plan = _plan(i, arms, natural, params.num_samples, repeats, protocols)
+            bar.total -= at_most - len(plan)
+            shuffle.shuffle(plan)
+            for order, job in enumerate(plan):
+                output = _run(job.arm, model, prompt, replace(params, num_samples=job.num_samples), _seed(seed, i))
+                bar.update()
+                yield replace(job, order=order, output=output)
 
 
 def warm_up(model: nn.Module, prompt: LongTensor, arms: list[str], params: SamplingParams) -> None:
@@ -98,18 +115,17 @@ def warm_up(model: nn.Module, prompt: LongTensor, arms: list[str], params: Sampl
         _run(arm, model, prompt, replace(params, num_samples=2, max_new_tokens=min(4, params.max_new_tokens)), 0)
 
 
-def _plan(prompt: int, arms: list[str], natural: int, fixed: int, repeats: int) -> list[Trial]:
+def _plan(
+    prompt: int, arms: list[str], natural: int, fixed: int, repeats: int, protocols: Sequence[str]
+) -> list[Trial]:
     jobs = []
     for arm in arms:
         own = None if arm in BRANCHING_ARMS else natural
-        if "@" in arm:
-            wanted = [(fixed, ("fixed",))]
-        elif natural == fixed:
-            wanted = [(fixed, ("fixed", "matched"))]
-        else:
-            wanted = [(fixed, ("fixed",)), (own, ("matched",))]
+        asked = {"fixed": fixed} if "@" in arm else {"fixed": fixed, "matched": fixed if natural == fixed else own}
         passes = 1 if arm.split("@")[0] in SLOW_ARMS else repeats
-        jobs += [Trial(prompt, arm, names, r, n) for n, names in wanted for r in range(passes)]
+        for n in dict.fromkeys(asked[p] for p in protocols if p in asked):
+            names = tuple(p for p in protocols if p in asked and asked[p] == n)
+            jobs += [Trial(prompt, arm, names, r, n) for r in range(passes)]
     return jobs
 
 

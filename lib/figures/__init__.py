@@ -1,0 +1,47 @@
+"""Figures from tables. One module per experiment; nothing here loads a model or looks for a run.
+
+A module of this package with a `FIGURES` dictionary adds figures: name -> function, together with the `EXPERIMENT`
+whose measurement rows the functions take. Each is pure: `draw(rows, missing) -> Drawn`, where `missing` names the
+grid cells that have no finished run and is written on the figure. `python -m lib.figures` finds runs, draws and
+saves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass
+class Drawn:
+    """A figure, the numbers plotted in it, and one paragraph that says what it shows."""
+
+    figure: Figure
+    data: pd.DataFrame
+    caption: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A figure that can be drawn from an experiment's rows."""
+
+    name: str
+    experiment: str
+    draw: Callable[[pd.DataFrame, Sequence[str]], Drawn]
+
+
+def specs() -> dict[str, Spec]:
+    """Every figure of the package by name."""
+    modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
+    return {
+        name: Spec(name, module.EXPERIMENT, draw)
+        for module in modules
+        for name, draw in getattr(module, "FIGURES", {}).items()
+    }

@@ -1,0 +1,188 @@
+"""Figures of 1.A.3: what EAB and its rivals save, against model size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from lib.figures import Drawn, style
+from lib.metrics import stats
+
+EXPERIMENT = "1a3_scaling"
+
+# Speedups the seed expected, by model size: parameters, lowest, highest.
+EXPECTED = pd.DataFrame(
+    [(0.49e9, 1.8, 2.2), (1.54e9, 2.0, 2.5), (3.09e9, 2.2, 2.8), (7.62e9, 2.5, 3.2)],
+    columns=["parameters", "low", "high"],
+)
+PROTOCOLS = {"fixed": "fixed N", "matched": "N set by EAB"}
+
+
+def speedup(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
+    """Speedup over `naive` against parameters, log-log, every arm, one panel per protocol, with the seed's band."""
+    pairs = stats.against(rows)
+    pairs = pairs[pairs.arm != "naive"]
+    table = stats.summarise(pairs)
+    slopes = pd.DataFrame(_slopes(pairs))
+    figure, axes = style.new(style.TEXT, 3.2, columns=2, sharey=True)
+    for ax, protocol in zip(axes, PROTOCOLS, strict=True):
+        _lines(ax, table[table.protocol == protocol], _slope_labels(slopes, protocol))
+        _expected_band(ax)
+        ax.axhline(1, color="0.6", lw=0.6, zorder=0)
+        ax.set(xscale="log", yscale="log", title=_title(protocol, rows), xlabel="parameters")
+        _size_ticks(ax, table, protocol)
+        _times_ticks(ax)
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.28), ncols=2, columnspacing=1.0)
+    axes[0].set_ylabel("speedup over naive (wall time)")
+    style.note_missing(figure, missing)
+    data = table.merge(slopes, on=["protocol", "arm"], how="left") if len(slopes) else table
+    return Drawn(figure, data, _speedup_caption(rows, table, missing))
+
+
+def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
+    """Seconds per prompt saved against `naive`, by parameters, every arm at fixed N."""
+    pairs = stats.against(rows)
+    table = stats.summarise(pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")], "saved")
+    figure, (ax,) = style.new(style.COLUMN, 3.4)
+    _lines(ax, table, {})
+    ax.axhline(0, color="0.6", lw=0.6, zorder=0)
+    ax.set(xscale="log", title=_title("fixed", rows), xlabel="parameters", ylabel="seconds saved per prompt")
+    _size_ticks(ax, table, "fixed")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, columnspacing=1.0)
+    style.note_missing(figure, missing)
+    caption = (
+        f"Wall-clock seconds saved per prompt against {_samples(rows)} naive generations, median over "
+        f"{table.n.min()} prompts per model with 95 % bootstrap intervals. Below zero an arm is slower than naive. "
+        f"{_setting(rows)}{_missing_sentence(missing)}"
+    )
+    return Drawn(figure, table, caption)
+
+
+def one_model(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
+    """Speedup of every arm for one model: a point per prompt, the median with its interval."""
+    pairs = stats.against(rows)
+    pairs = pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")]
+    table = stats.summarise(pairs)
+    figure, (ax,) = style.new(style.COLUMN, 2.4)
+    styles = style.arm_styles(list(table.arm))
+    for y, row in enumerate(table.itertuples()):
+        colour = styles[row.arm]["color"]
+        points = pairs[pairs.arm == row.arm].ratio
+        ax.plot(points, [y] * len(points), "o", ms=3, mfc="none", color=colour)
+        ax.errorbar(
+            row.estimate, y, xerr=[[row.estimate - row.low], [row.high - row.estimate]], fmt="D", ms=4, color=colour
+        )
+    ax.axvline(1, color="0.6", lw=0.6, zorder=0)
+    ax.set(xscale="log", xlabel="speedup over naive (wall time)", title=_title("fixed", rows))
+    ax.set_yticks(range(len(table)), table.arm)
+    ax.invert_yaxis()
+    _times_ticks(ax, "x")
+    return Drawn(figure, table, f"Speedup over naive for {rows.model.iloc[0]}. {_setting(rows)}")
+
+
+FIGURES = {"1a3_speedup": speedup, "1a3_time_saved": time_saved}
+
+
+def _lines(ax: Axes, table: pd.DataFrame, labels: dict[str, str]) -> None:
+    """One line per arm through the medians, with its interval as a band."""
+    for arm, look in style.arm_styles(list(dict.fromkeys(table.arm))).items():
+        part = table[table.arm == arm].sort_values("parameters")
+        ax.plot(part.parameters, part.estimate, ms=3.5, lw=1, label=labels.get(arm, arm), **look)
+        ax.fill_between(part.parameters, part.low, part.high, color=look["color"], alpha=0.18, lw=0)
+
+
+def _slopes(pairs: pd.DataFrame) -> list[dict[str, object]]:
+    """Exponent of speedup against parameters per protocol and arm, on the prompts that every model has."""
+    found = []
+    for (protocol, arm), part in pairs.groupby(["protocol", "arm"], sort=False):
+        wide = part.pivot_table(index="parameters", columns="prompt", values="ratio").dropna(axis=1)
+        if len(wide) >= 2 and wide.shape[1]:
+            slope = stats.loglog_slope(wide.index.to_numpy(), wide.to_numpy())
+            found.append(
+                {
+                    "protocol": protocol,
+                    "arm": arm,
+                    "slope": slope.estimate,
+                    "slope_low": slope.low,
+                    "slope_high": slope.high,
+                }
+            )
+    return found
+
+
+def _slope_labels(slopes: pd.DataFrame, protocol: str) -> dict[str, str]:
+    if slopes.empty:
+        return {}
+    part = slopes[slopes.protocol == protocol]
+    return {s.arm: f"{s.arm}: {s.slope:+.2f} [{s.slope_low:+.2f}, {s.slope_high:+.2f}]" for s in part.itertuples()}
+
+
+def _expected_band(ax: Axes) -> None:
+    """What the seed predicted for Qwen2.5, hatched so that nobody takes it for a measurement."""
+    ax.fill_between(
+        EXPECTED.parameters,
+        EXPECTED.low,
+        EXPECTED.high,
+        facecolor="none",
+        edgecolor="0.5",
+        hatch="////",
+        lw=0.5,
+        label="expected by the seed",
+    )
+
+
+def _size_ticks(ax: Axes, table: pd.DataFrame, protocol: str) -> None:
+    sizes = sorted(set(table[table.protocol == protocol].parameters))
+    if ax.get_yscale() == "log":
+        sizes += [EXPECTED.parameters.iloc[0], EXPECTED.parameters.iloc[-1]]
+    ax.xaxis.set(major_locator=FixedLocator(sizes), minor_locator=NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: style.short_count(n)))
+
+
+def _times_ticks(ax: Axes, axis: str = "y") -> None:
+    scale = getattr(ax, f"{axis}axis")
+    scale.set(major_locator=FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32]), minor_locator=NullLocator())
+    scale.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+    scale.set_minor_formatter(NullFormatter())
+
+
+def _samples(rows: pd.DataFrame) -> int:
+    return int(rows[rows.protocol == "fixed"].num_samples.max())
+
+
+def _title(protocol: str, rows: pd.DataFrame) -> str:
+    part = rows[rows.protocol == protocol]
+    prompts = part.groupby("model").prompt.nunique().min()
+    if protocol == "fixed":
+        return f"N = {_samples(rows)} for all; n = {prompts} prompts"
+    drawn = part[part.arm == "naive"].num_samples
+    return f"{PROTOCOLS[protocol]} (median {np.median(drawn):g}); n = {prompts} prompts"
+
+
+def _setting(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    thresholds = "/".join(f"{t:g}" for t in sorted(set(rows.threshold)))
+    text = (
+        f"{first.prompt_tokens}-token prompts, up to {first.max_new_tokens} new tokens, temperature "
+        f"{first.temperature:g}, EAB threshold {thresholds} of ln |V|, {first.threads} thread(s). "
+    )
+    dummies = sorted(set(rows[rows.dummy].model))
+    return text + (f"Random weights, cost only: {', '.join(dummies)}. " if dummies else "")
+
+
+def _missing_sentence(missing: Sequence[str]) -> str:
+    return f"Missing, because no finished run was found: {', '.join(missing)}." if missing else ""
+
+
+def _speedup_caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[str]) -> str:
+    return (
+        f"Wall-time speedup over naive sequential generation against model size, median over {table.n.min()} prompts "
+        "per model, paired by prompt, with 95 % bootstrap intervals; the legend gives each arm's exponent of size with "
+        "its interval. Left: every arm draws the same number of samples. Right: the number EAB chose for each prompt. "
+        "The hatched band is what the experiment's authors expected of EAB on Qwen2.5; it is drawn, not measured. "
+        f"{_setting(rows)}{_missing_sentence(missing)}"
+    )

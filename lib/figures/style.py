@@ -1,0 +1,75 @@
+"""How figures look, and how they are put on disk: one size, one palette, PDF + PNG + CSV + caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lib.figures import Drawn
+
+COLUMN, TEXT = 3.25, 6.75  # inches: a column and the full width of a two-column page
+MARKERS = "osD^vP*Xph"
+
+
+def new(width: float, height: float, columns: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
+    """A figure at its final size in inches, and its axes in a row."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind")
+    mpl.rcParams |= {
+        "font.size": 8,
+        "axes.labelsize": 8,
+        "axes.titlesize": 8,
+        "legend.fontsize": 7,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "pdf.fonttype": 42,  # outlines as TrueType: venues refuse Type 3
+        "ps.fonttype": 42,
+        "svg.hashsalt": "recount",
+    }
+    figure, axes = mpl.pyplot.subplots(
+        1, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
+    )
+    sns.despine(figure)
+    return figure, list(axes[0])
+
+
+def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Colour and marker of each arm, by its place in the list: told apart in grey too."""
+    palette = cycle(sns.color_palette("colorblind"))
+    return {a: {"color": c, "marker": m} for a, c, m in zip(arms, palette, cycle(MARKERS))}
+
+
+def note_missing(figure: Figure, missing: Sequence[str]) -> None:
+    """Name the grid cells without a finished run on the figure itself."""
+    if missing:
+        figure.supxlabel(f"No finished run: {', '.join(missing)}", fontsize=7, color="firebrick")
+
+
+def short_count(n: float) -> str:
+    """164416 -> '164k', 2.78e6 -> '2.8M', 7.6e9 -> '7.6B'."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= size:
+            return f"{n / size:.0f}{unit}" if n / size >= 10 else f"{n / size:.1f}{unit}".replace(".0", "")
+    return str(int(n))
+
+
+def save(drawn: Drawn, name: str, folder: Path, source: str) -> list[Path]:
+    """Write name.pdf, .png, .csv and .txt into `folder`; the same input gives the same bytes. Closes the figure.
+
+    `source` (commit and run folders) goes into the metadata of the PDF and PNG and under the caption.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / f"{name}.{ending}" for ending in ("pdf", "png", "csv", "txt")]
+    drawn.figure.savefig(
+        targets[0], metadata={"Title": name, "Keywords": source, "CreationDate": None, "ModDate": None}
+    )
+    drawn.figure.savefig(targets[1], dpi=300, metadata={"Title": name, "Description": source, "Software": None})
+    drawn.data.to_csv(targets[2], index=False)
+    targets[3].write_text(f"{drawn.caption}\n\n{source}\n", encoding="utf-8")
+    mpl.pyplot.close(drawn.figure)
+    return targets
