@@ -1,0 +1,48 @@
+# Thin: each target is a line or two. Everything runs in .venv, made on first use and again when pyproject.toml changes.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+ACTIVATE := @echo "To work in this environment yourself: source .venv/bin/activate"
+
+.PHONY: help demo test lab figures
+
+help:
+	@echo "make demo      train the tiny models, run the experiments, draw the figures"
+	@echo "make test      lint and test"
+	@echo "make lab       the notebooks in JupyterLab"
+	@echo "make figures   draw the figures again from runs/"
+
+demo: $(READY)
+	@$(BIN)/python -m lib.models.ladder
+	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick
+	@$(BIN)/python -m lib.figures
+	$(ACTIVATE)
+
+test: $(READY)
+	$(ACTIVATE)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest
+
+lab: $(READY)
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+
+figures: $(READY)
+	@$(BIN)/python -m lib.figures
+
+# On a terminal pip's lines overwrite each other, so that one line shows what is being fetched; elsewhere pip is quiet.
+$(READY): pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	  echo "Recount needs Python 3.11, 3.12 or 3.13; install one and name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing PyTorch, transformers, JupyterLab and the rest of pyproject.toml into .venv (minutes, once)"
+	@"$(PYTHON)" -m venv .venv
+	@if [ -t 1 ]; then \
+	  $(BIN)/python -m pip install --progress-bar off -e '.[dev]' \
+	  | awk '{ printf "\r\033[K%.100s", $$0; fflush() } END { print "" }'; \
+	else $(BIN)/python -m pip install --quiet -e '.[dev]'; fi
+	@touch $@
