@@ -1,1 +1,1 @@
-"""What the models read: generated corpora whose entropy is known exactly, and the prompts and questions of each experiment."""
+"""What the models read: generated corpora of known entropy, and the prompts and questions of each experiment."""

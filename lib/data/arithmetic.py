@@ -22,7 +22,7 @@ from lib.data.world import PEOPLE
 Kind = Literal["add", "sub", "mul", "two_step"]
 Split = Literal["train", "heldout"]
 KINDS: tuple[Kind, ...] = ("add", "sub", "mul", "two_step")
-ITEMS = "apples,books,coins,eggs,flowers,nuts,pens,shells,stamps,stones,tickets,toys".split(",")
+ITEMS = ["apples", "books", "coins", "eggs", "flowers", "nuts", "pens", "shells", "stamps", "stones", "tickets", "toys"]
 CALCULATE = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 

@@ -2,8 +2,8 @@
 
 A generator is a function of a `Choices`. It asks for two kinds of choice:
 
-* `pick`, a slot: the entropy of the options is the same whatever was picked before (a name, a number from a fixed list);
-* `branch`, a structural choice: what is asked for afterwards may depend on it (which kind of ending, how many replies).
+* `pick`, a slot: the entropy of the options is the same whatever was picked before (a name, a number from a list);
+* `branch`, a structural choice: what is asked for afterwards may depend on it (an ending, how many replies).
 
 `Draw` answers at random and adds up the surprisal -ln p of what it answered. `Walk` answers with a given list of
 branches and adds up slot entropies instead; `expected_entropy` runs it along every path through the branches, which

@@ -1,12 +1,17 @@
 """The ladder's tokenizer: byte-level BPE of about a thousand entries, trained on the generated corpus in a second.
 
-Byte level makes it lossless on any text. Digits are tokens of their own, so that arithmetic is about digits and not
-about the accidents of merges. The chat template is ChatML and starts with `<|endoftext|>`, which is how every document
+It is a `Qwen2Tokenizer` with merges of our own, because transformers makes one of every folder whose config says qwen2,
+whatever its tokenizer.json says. So text is split as Qwen splits it: digits are tokens of their own (arithmetic is about
+digits, not about the accidents of merges), and any text survives encoding up to Unicode's NFC normalisation.
+
+The chat template is ChatML and starts with `<|endoftext|>`, which is how every document
 of the training stream starts: prompts that do not come from the template should start with `tokenizer.bos_token` too.
 """
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+import json
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from lib.data.corpus import END_OF_TEXT, IM_END, IM_START, PAD, documents
 
@@ -23,30 +28,31 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(context: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(context: int) -> Qwen2Tokenizer:
     """Train the tokenizer; the same on every call.
 
     Args:
         context: the longest input in tokens that the model behind it will be made for.
     """
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    bpe.decoder = decoders.ByteLevel()
+    like = Qwen2Tokenizer().backend_tokenizer
+    bpe.normalizer, bpe.pre_tokenizer = like.normalizer, like.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[AddedToken(special, normalized=False, special=True) for special in SPECIALS],
+        special_tokens=SPECIALS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator((doc.text for doc in documents("tokenizer", TRAINING_DOCUMENTS)), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
+    bpe.train_from_iterator((document.text for document in documents("tokenizer", TRAINING_DOCUMENTS)), trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    return Qwen2Tokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(merge) for merge in learned["merges"]],
+        unk_token=None,
         bos_token=END_OF_TEXT,
         eos_token=IM_END,
         pad_token=PAD,
-        additional_special_tokens=[IM_START],
+        extra_special_tokens=[IM_START],
         model_max_length=context,
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,

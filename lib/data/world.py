@@ -9,23 +9,132 @@ from dataclasses import dataclass
 
 from lib.data.choices import Draw, several
 
-SHE = "Ada Berta Clara Dora Elsa Freya Greta Hilda Ida Jana Kira Lena Mara Nora Olga Petra".split()
-HE = "Adam Bruno Carl David Emil Felix Georg Hugo Ivan Jonas Karl Leo Max Nils Oscar Paul".split()
-TOWNS = "Arden Brook Colby Dalton Easton Fenwick Garth Hadley Kirby Lorton Milton Selby".split()
-JOBS = "baker carpenter doctor farmer fisher gardener miller nurse painter pilot singer teacher".split()
-PETS = "cat dog goat hen horse parrot rabbit turtle".split()
-PET_NAMES = "Biscuit Button Clover Coco Daisy Ginger Marble Misty Pepper Pickle Rusty Shadow".split()
-COLOURS = "red blue green yellow black white brown silver".split()
-HOBBIES = (
-    "played chess,read a book,baked bread,painted a picture,sang old songs,wrote letters,built a kite,knitted".split(
-        ","
-    )
-)
-THINGS = (
-    "key,lamp,coin,ring,bottle,basket,drum,mirror,kettle,scarf,umbrella,map,clock,whistle,box,bell,hat,spoon,rope,book,"
-    "candle,flute,glove,compass"
-).split(",")
-PLACES = "the market,the harbour,the forest,the old mill,the library,the station,the castle,the lake".split(",")
+SHE = [
+    "Ada",
+    "Berta",
+    "Clara",
+    "Dora",
+    "Elsa",
+    "Freya",
+    "Greta",
+    "Hilda",
+    "Ida",
+    "Jana",
+    "Kira",
+    "Lena",
+    "Mara",
+    "Nora",
+    "Olga",
+    "Petra",
+]
+HE = [
+    "Adam",
+    "Bruno",
+    "Carl",
+    "David",
+    "Emil",
+    "Felix",
+    "Georg",
+    "Hugo",
+    "Ivan",
+    "Jonas",
+    "Karl",
+    "Leo",
+    "Max",
+    "Nils",
+    "Oscar",
+    "Paul",
+]
+TOWNS = [
+    "Arden",
+    "Brook",
+    "Colby",
+    "Dalton",
+    "Easton",
+    "Fenwick",
+    "Garth",
+    "Hadley",
+    "Kirby",
+    "Lorton",
+    "Milton",
+    "Selby",
+]
+JOBS = [
+    "baker",
+    "carpenter",
+    "doctor",
+    "farmer",
+    "fisher",
+    "gardener",
+    "miller",
+    "nurse",
+    "painter",
+    "pilot",
+    "singer",
+    "teacher",
+]
+PETS = ["cat", "dog", "goat", "hen", "horse", "parrot", "rabbit", "turtle"]
+PET_NAMES = [
+    "Biscuit",
+    "Button",
+    "Clover",
+    "Coco",
+    "Daisy",
+    "Ginger",
+    "Marble",
+    "Misty",
+    "Pepper",
+    "Pickle",
+    "Rusty",
+    "Shadow",
+]
+COLOURS = ["red", "blue", "green", "yellow", "black", "white", "brown", "silver"]
+HOBBIES = [
+    "played chess",
+    "read a book",
+    "baked bread",
+    "painted a picture",
+    "sang old songs",
+    "wrote letters",
+    "built a kite",
+    "knitted",
+]
+THINGS = [
+    "key",
+    "lamp",
+    "coin",
+    "ring",
+    "bottle",
+    "basket",
+    "drum",
+    "mirror",
+    "kettle",
+    "scarf",
+    "umbrella",
+    "map",
+    "clock",
+    "whistle",
+    "box",
+    "bell",
+    "hat",
+    "spoon",
+    "rope",
+    "book",
+    "candle",
+    "flute",
+    "glove",
+    "compass",
+]
+PLACES = [
+    "the market",
+    "the harbour",
+    "the forest",
+    "the old mill",
+    "the library",
+    "the station",
+    "the castle",
+    "the lake",
+]
 THINGS_PER_PLACE = 4
 
 
