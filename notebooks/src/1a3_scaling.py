@@ -1,5 +1,12 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,7 +26,7 @@
 
 # %% tags=["parameters"]
 model: str = "ladder-1m"  # ladder name, short name (Qwen2.5-7B), hub id or folder
-load_format: str = "auto"  # auto, or dummy = random weights (cost only)
+load_format: str = "auto"  # auto, or dummy: random weights (cost only)
 dtype: str = "auto"  # auto, float32, bfloat16 or float16
 device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
 threads: int = 1  # CPU threads of the model; 1 gives the steadiest times
@@ -27,20 +34,20 @@ prompts: int = 2  # number of distinct prompts, the same for every model
 prompt_tokens: int = 200  # exact length of every prompt in tokens, chat template included
 max_new_tokens: int = 30  # new tokens per sample at most
 temperature: float = 0.8  # sampling temperature
-top_k: int = 0  # keep the k likeliest tokens; 0 = off
-top_p: float = 1.0  # keep the smallest set of tokens with this mass; 1 = off
+top_k: int = 0  # keep the k likeliest tokens; 0: off
+top_p: float = 1.0  # keep the smallest set of tokens with this mass; 1: off
 threshold: float = 0.055  # EAB branches above this entropy, as a share of ln |V|
 branch_factor: int = 3  # EAB: tokens followed at a branching point
 max_paths: int = 20  # EAB: live paths at most
 num_samples: int = 20  # samples per prompt in the fixed-N comparison
-arms: list = ["naive", "hf_sequential", "hf", "batched", "eab_sequential", "eab"]  # generators; eab@0.1 = at that threshold
+arms: list = ["naive", "hf_sequential", "hf", "batched", "eab_sequential", "eab"]  # eab@0.1: EAB at another threshold
 repeats: int = 1  # timed passes of each fast arm
 seed: int = 0  # of prompts and samples
 trust_remote_code: bool = False  # allow a hub model to run its own code
-label: str = ""  # name of the run folder; empty = the model's
+label: str = ""  # name of the run folder; empty: the model's
 preset: str = ""  # filled in by the sweep
-run_dir: str = ""  # folder of this run; empty = a new one
-runs_dir: str = ""  # where run folders go; empty = runs/
+run_dir: str = ""  # folder of this run; empty: a new one
+runs_dir: str = ""  # where run folders go; empty: runs/
 
 # %%
 from lib import runs
@@ -114,7 +121,7 @@ from lib.figures import scaling
 from lib.metrics import stats
 
 speedups = stats.summarise(stats.against(table))
-scaling.one_model(table.assign(**run.params.model_dump(exclude={"model"}))).figure;
+scaling.one_model(table.assign(**run.params.model_dump(exclude={"model", "arms"}))).figure;
 
 # %%
 fixed = speedups[speedups.protocol == "fixed"].set_index("arm")
