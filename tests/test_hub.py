@@ -29,7 +29,7 @@ from transformers import (
     T5Config,
 )
 
-from lib.models import dummy, hub, locate, registry
+from lib.models import dummy, hub, locate, memory, registry
 from lib.models.registry import Entry, ModelError
 
 torch.set_num_threads(1)
@@ -128,7 +128,7 @@ def test_a_folder_loads_as_it_was_saved(which, request, capsys):
         assert lm.parameters == sum(t.numel() for t in saved.values())
         assert lm.parameters - lm.non_embedding_parameters == embedding * (1 if which == "tied" else 2)
         assert lm.tokenizer("w3 w4").input_ids == [5, 6]  # AutoTokenizer replaces the tokenizer of any Qwen2 folder
-    assert "GB of weights in float32 on cpu" in capsys.readouterr().err
+    assert "MB of weights in float32 on cpu" in capsys.readouterr().err
 
 
 def test_generation_stops_where_tokenizer_or_generation_config_says(tied, untied):
@@ -146,7 +146,13 @@ def test_size_is_announced_before_the_weights_are_read(copy, capsys):
     with pytest.raises(ModelError):
         hub.load(str(copy), dtype="bfloat16")
     parameters = 40 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 16 + 2 * 8 + 3 * 16 * 24 + 32) + 16
-    assert f"{2 * parameters / 1e9:.3g} GB of weights in bfloat16" in capsys.readouterr().err
+    assert f"{2 * parameters / 1e6:.2g} MB of weights in bfloat16" in capsys.readouterr().err
+
+
+def test_large_weights_are_announced_in_gigabytes(capsys, monkeypatch):
+    monkeypatch.setattr(hub, "capacity", lambda device: 80e9)
+    hub._announce("Qwen2.5-7B", registry.lookup("Qwen2.5-7B").parameters, "float16", torch.device("cuda"))
+    assert capsys.readouterr().err == "Loading Qwen2.5-7B: 15.2 GB of weights in float16 on cuda\n"
 
 
 def test_dtype_and_device_as_asked(tied):
@@ -233,6 +239,21 @@ def test_other_errors_pass_through_explain_oom():
         raise RuntimeError("shape mismatch")
 
 
+def test_weights_that_can_never_fit_are_refused_before_they_are_read(tied, monkeypatch):
+    monkeypatch.setattr(hub, "capacity", lambda device: 12_000)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", failing(AssertionError("the weights were read")))
+    with pytest.raises(ModelError, match=r"cpu has 1\.2e-05 GB: lower dtype to float16 or bfloat16, or") as error:
+        hub.load(str(tied))
+    sentence(error)
+    with pytest.raises(AssertionError, match="the weights were read"):  # half as many bytes do fit
+        hub.load(str(tied), dtype="bfloat16")
+
+
+def test_capacity_of_main_memory_is_this_machines():
+    gigabytes = memory.capacity(torch.device("cpu")) / 1e9
+    assert gigabytes == float("inf") or 0.5 < gigabytes < 50_000
+
+
 def test_out_of_memory_while_loading_names_the_dtype(tied, monkeypatch):
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", failing(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(ModelError, match="Out of GPU memory: lower dtype to float16 or bfloat16") as error:
@@ -302,10 +323,11 @@ def test_a_repository_without_a_config(empty_cache, monkeypatch):
         hub.load("acme/weights-only")
 
 
-def test_the_probe_is_short_and_pickles_are_not_downloaded(empty_cache, tied, monkeypatch):
+def test_the_first_question_is_short_and_pickles_are_not_downloaded(empty_cache, tied, monkeypatch):
     calls = {}
     monkeypatch.setattr(locate, "get_hf_file_metadata", lambda url, timeout: calls.update(url=url, timeout=timeout))
     monkeypatch.setattr(locate, "snapshot_download", lambda hub_id, **kwargs: calls.update(kwargs) or str(tied))
+    locate.check("acme/tiny")
     assert locate.folder("acme/tiny") == tied
     assert "acme/tiny" in calls["url"] and calls["timeout"] <= 10
     assert not any(pattern.endswith((".bin", ".pt", ".py")) for pattern in calls["allow_patterns"])

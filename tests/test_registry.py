@@ -202,3 +202,4 @@ def test_names_need_no_model_stack():
 def test_ladder_names_match_the_ladder():
     ladder = pytest.importorskip("lib.models.ladder")
     assert set(ladder.RUNGS) == set(LADDER)
+    assert set(ladder.skills.SKILLS) == set(SKILLS)

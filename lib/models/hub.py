@@ -10,7 +10,6 @@ ladder's, which are float32 everywhere. Ask for bfloat16 where a model overflows
 
 import gc
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +22,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from lib.models import dummy as dummies
 from lib.models import locate
+from lib.models.memory import capacity, explain_oom, is_oom
 from lib.models.registry import ENTRIES, Entry, ModelError, bytes_per_parameter, is_ladder, lookup, resolve_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+HALVE = "dtype to float16 or bfloat16"
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)
 
 
@@ -85,7 +86,7 @@ def load(
     dtype = _dtype(dtype, name, place)
     if load_format not in ("auto", "dummy"):
         raise ModelError(f"load_format is {load_format!r}: use 'auto', or 'dummy' for random weights.")
-    with explain_oom("dtype to float16 or bfloat16" if dtype == "float32" else "what else runs on this device"):
+    with explain_oom(HALVE if dtype == "float32" else "what else runs on that device"):
         if load_format == "dummy":
             model, tokenizer = _random(name, entry, dtype, place)
         else:
@@ -112,27 +113,6 @@ def count_parameters(model: "PreTrainedModel") -> tuple[int, int]:
     return total, total - sum(table.numel() for table in tables)
 
 
-@contextmanager
-def explain_oom(setting: str) -> Iterator[None]:
-    """Turn running out of memory, on GPU or CPU, into a ModelError that says what to lower: `setting`.
-
-    The frames of the failed call are cleared, so that the memory they hold is free for the next attempt.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_oom(error):
-            raise
-        traceback.clear_frames(error.__traceback__)
-        where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "main"
-        raise ModelError(f"Out of {where} memory: lower {setting}, or take a smaller model.") from None
-
-
-def _is_oom(error: BaseException) -> bool:
-    """torch's GPU allocator has a class of its own; its CPU allocator raises a plain RuntimeError with this text."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def _device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -154,8 +134,13 @@ def _dtype(dtype: str, name: str, device: torch.device) -> str:
 
 
 def _announce(name: str, parameters: int, dtype: str, device: torch.device) -> None:
-    needed = parameters * bytes_per_parameter(dtype) / 1e9
-    print(f"Loading {name}: {needed:.3g} GB of weights in {dtype} on {device}", file=sys.stderr, flush=True)
+    """Say how large the weights are, and refuse those that are larger than the device's whole memory."""
+    needed, there = parameters * bytes_per_parameter(dtype) / 1e9, capacity(device) / 1e9
+    size = f"{needed:.3g} GB" if needed >= 0.1 else f"{1000 * needed:.2g} MB"
+    print(f"Loading {name}: {size} of weights in {dtype} on {device}", file=sys.stderr, flush=True)
+    if needed > there:
+        advice = f"lower {HALVE}, or take" if dtype == "float32" else "take"
+        raise ModelError(f"{name} needs {size} and {device} has {there:.3g} GB: {advice} a smaller model.")
 
 
 def _random(
@@ -173,6 +158,7 @@ def _trained(
     name: str, entry: Entry | None, dtype: str, device: torch.device, trust_remote_code: bool
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The model and tokenizer of a canonical name. A registered model's size is announced before the download."""
+    locate.check(name)
     if entry:
         _announce(name, entry.parameters, dtype, device)
     folder = locate.folder(name, trust_remote_code)
@@ -184,7 +170,7 @@ def _trained(
     except ModelError:
         raise
     except LOADING_ERRORS as error:
-        if _is_oom(error):
+        if is_oom(error):
             raise
         raise ModelError(_why_not(folder, error)) from error
 

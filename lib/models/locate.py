@@ -1,8 +1,8 @@
 """From a canonical model name to a folder on this machine, and one sentence when there is none.
 
 A ladder rung is trained on first use, a folder is itself, and a hub id is looked up in the local Hugging Face cache
-first, so that a model downloaded once needs no network; only then is the hub asked. The first question to the hub is a
-single short request, because huggingface_hub's download retries for about 25 s before it says that there is no network.
+first, so that a model downloaded once needs no network; only then is the hub asked. `check` asks it one short question,
+because huggingface_hub's download retries for about 25 s before it says that there is no network.
 """
 
 import json
@@ -19,6 +19,16 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 INSTEAD = "use 'ladder-1m', which needs no hub"
 
 
+def check(name: str) -> None:
+    """Raise ModelError unless `folder` can be expected to find or get the model; downloads and trains nothing."""
+    if is_ladder(name) or Path(name).is_absolute() or cached(name):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
+    except Exception as error:  # the HTTP library's own classes change between releases of huggingface_hub
+        raise ModelError(_why_not(name, error)) from error
+
+
 def folder(name: str, trust_remote_code: bool = False) -> Path:
     """The folder that holds the model of a canonical name, downloaded or trained if need be.
 
@@ -28,10 +38,16 @@ def folder(name: str, trust_remote_code: bool = False) -> Path:
     if is_ladder(name):
         from lib.models import ladder
 
-        return Path(ladder.path(name))
+        return ladder.path(name)
     if Path(name).is_absolute():
         return Path(name)
-    return cached(name) or _download(name, [*FILES, "*.py"] if trust_remote_code else FILES)
+    if place := cached(name):
+        return place
+    patterns = [*FILES, "*.py"] if trust_remote_code else FILES
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["original/*"]))
+    except Exception as error:  # as in check
+        raise ModelError(_why_not(name, error)) from error
 
 
 def cached(hub_id: str) -> Path | None:
@@ -53,14 +69,6 @@ def _has_weights(snapshot: Path) -> bool:
         return False
     shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     return all((snapshot / shard).exists() for shard in shards)
-
-
-def _download(hub_id: str, patterns: list[str]) -> Path:
-    try:
-        get_hf_file_metadata(hf_hub_url(hub_id, "config.json"), timeout=HUB_SECONDS)
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["original/*"]))
-    except Exception as error:  # the HTTP library's own classes change between releases of huggingface_hub
-        raise ModelError(_why_not(hub_id, error)) from error
 
 
 def _why_not(hub_id: str, error: Exception) -> str:
