@@ -42,7 +42,7 @@ $(READY): pyproject.toml
 	@echo "Installing PyTorch, transformers, JupyterLab and the rest of pyproject.toml into .venv (minutes, once)"
 	@"$(PYTHON)" -m venv .venv
 	@if [ -t 1 ]; then \
-	  $(BIN)/python -m pip install --progress-bar off -e '.[dev]' \
+	  $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' \
 	  | awk '{ printf "\r\033[K%.100s", $$0; fflush() } END { print "" }'; \
-	else $(BIN)/python -m pip install --quiet -e '.[dev]'; fi
+	else $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'; fi
 	@touch $@

@@ -96,7 +96,8 @@ def main(arguments: list[str]) -> None:
     notebook = our_notebook(typed.get("notebook_path") or "")
     try:
         if notebook is not None and not notebook.is_file():
-            raise ParameterError(f"There is no notebook {notebook.name!r}; {nearest(notebook.stem, EXPERIMENTS)}")
+            present = sorted(path.name for path in paths.NOTEBOOKS.glob("*.ipynb"))
+            raise ParameterError(f"There is no notebook {notebook.name!r}; {nearest(notebook.name, present)}")
         if notebook is not None and notebook.stem in EXPERIMENTS and not typed.get("prepare_only"):
             cli.execute_notebook = _into_run_folder
             arguments = arguments if typed.get("output_path") else [*arguments, PLACEHOLDER]

@@ -39,7 +39,11 @@ PRESET_KEYS = {"base", "grid", "exclude", "gpus", "exclusive", "label"}
 def load_yaml(experiment: str) -> dict[str, Any]:
     """The parsed `params/<experiment>.yaml`: `base`, `exclusive` and `presets`."""
     schema(experiment)
-    return yaml.safe_load((paths.PARAMS / f"{experiment}.yaml").read_text(encoding="utf-8"))
+    path = paths.PARAMS / f"{experiment}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in paths.PARAMS.glob("*.yaml")))
+        raise ParameterError(f"{experiment} has no presets, since there is no {path}; choose one of {shipped}.")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def cells(
