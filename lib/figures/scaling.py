@@ -14,7 +14,7 @@ from lib.metrics import stats
 
 EXPERIMENT = "1a3_scaling"
 
-# Speedups the seed expected, by model size: parameters, lowest, highest.
+# Speedups of EAB over naive that the plan of exp. 1.A.3 expects of Qwen2.5: parameters, lowest, highest.
 EXPECTED = pd.DataFrame(
     [(0.49e9, 1.8, 2.2), (1.54e9, 2.0, 2.5), (3.09e9, 2.2, 2.8), (7.62e9, 2.5, 3.2)],
     columns=["parameters", "low", "high"],
@@ -23,20 +23,20 @@ PROTOCOLS = {"fixed": "fixed N", "matched": "N set by EAB"}
 
 
 def speedup(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
-    """Speedup over `naive` against parameters, log-log, every arm, one panel per protocol, with the seed's band."""
+    """Speedup over `naive` against parameters, log-log, every arm, one panel per protocol, with the expected band."""
     pairs = stats.against(rows)
     pairs = pairs[pairs.arm != "naive"]
     table = stats.summarise(pairs)
     slopes = pd.DataFrame(_slopes(pairs))
-    figure, axes = style.new(style.TEXT, 3.2, columns=2, sharey=True)
+    figure, axes = style.new(style.TEXT, 3.5, columns=2, sharey=True)
     for ax, protocol in zip(axes, PROTOCOLS, strict=True):
         _lines(ax, table[table.protocol == protocol], _slope_labels(slopes, protocol))
         _expected_band(ax)
         ax.axhline(1, color="0.6", lw=0.6, zorder=0)
-        ax.set(xscale="log", yscale="log", title=_title(protocol, rows), xlabel="parameters")
-        _size_ticks(ax, table, protocol)
+        ax.set(xscale="log", yscale="log", title=_title(protocol, rows), xlabel="model size (parameters, log scale)")
+        _size_ticks(ax, rows)
         _times_ticks(ax)
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.28), ncols=2, columnspacing=1.0)
+    style.legend_below(figure, axes[0], 3, "arm: exponent of parameters with 95 % interval, left panel")
     axes[0].set_ylabel("speedup over naive (wall time)")
     style.note_missing(figure, missing)
     data = table.merge(slopes, on=["protocol", "arm"], how="left") if len(slopes) else table
@@ -47,12 +47,17 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Seconds per prompt saved against `naive`, by parameters, every arm at fixed N."""
     pairs = stats.against(rows)
     table = stats.summarise(pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")], "saved")
-    figure, (ax,) = style.new(style.COLUMN, 3.4)
+    figure, (ax,) = style.new(style.COLUMN, 3.2)
     _lines(ax, table, {})
     ax.axhline(0, color="0.6", lw=0.6, zorder=0)
-    ax.set(xscale="log", title=_title("fixed", rows), xlabel="parameters", ylabel="seconds saved per prompt")
-    _size_ticks(ax, table, "fixed")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, columnspacing=1.0)
+    ax.set(
+        xscale="log",
+        title=_title("fixed", rows),
+        xlabel="model size (parameters, log scale)",
+        ylabel="seconds saved per prompt",
+    )
+    _size_ticks(ax, rows)
+    style.legend_below(figure, ax, 2)
     style.note_missing(figure, missing)
     caption = (
         f"Wall-clock seconds saved per prompt against {_samples(rows)} naive generations, median over "
@@ -122,7 +127,7 @@ def _slope_labels(slopes: pd.DataFrame, protocol: str) -> dict[str, str]:
 
 
 def _expected_band(ax: Axes) -> None:
-    """What the seed predicted for Qwen2.5, hatched so that nobody takes it for a measurement."""
+    """What the plan expects of Qwen2.5, hatched so that nobody takes it for a measurement."""
     ax.fill_between(
         EXPECTED.parameters,
         EXPECTED.low,
@@ -131,16 +136,22 @@ def _expected_band(ax: Axes) -> None:
         edgecolor="0.5",
         hatch="////",
         lw=0.5,
-        label="expected by the seed",
+        label="expected in the original plan",
     )
 
 
-def _size_ticks(ax: Axes, table: pd.DataFrame, protocol: str) -> None:
-    sizes = sorted(set(table[table.protocol == protocol].parameters))
-    if ax.get_yscale() == "log":
-        sizes += [EXPECTED.parameters.iloc[0], EXPECTED.parameters.iloc[-1]]
-    ax.xaxis.set(major_locator=FixedLocator(sizes), minor_locator=NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: style.short_count(n)))
+def _size_ticks(ax: Axes, rows: pd.DataFrame) -> None:
+    """Models by name at their number of parameters; beside them the ends of the expected band."""
+    names = {row.parameters: _short_name(row.model) for row in rows.drop_duplicates("model").itertuples()}
+    if ax.get_yscale() == "log" and max(names) < EXPECTED.parameters.min():
+        names |= {EXPECTED.parameters.iloc[0]: "0.5B", EXPECTED.parameters.iloc[-1]: "7B"}
+    ax.xaxis.set(major_locator=FixedLocator(sorted(names)), minor_locator=NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: names.get(n, "")))
+
+
+def _short_name(model: str) -> str:
+    """ladder-160k -> 160k, Qwen/Qwen2.5-7B-Instruct -> 7B, meta-llama/Llama-3.2-1B-Instruct -> 3.2-1B."""
+    return model.rsplit("/", 1)[-1].removesuffix("-Instruct").split("-", 1)[-1]
 
 
 def _times_ticks(ax: Axes, axis: str = "y") -> None:
@@ -183,6 +194,6 @@ def _speedup_caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[
         f"Wall-time speedup over naive sequential generation against model size, median over {table.n.min()} prompts "
         "per model, paired by prompt, with 95 % bootstrap intervals; the legend gives each arm's exponent of size with "
         "its interval. Left: every arm draws the same number of samples. Right: the number EAB chose for each prompt. "
-        "The hatched band is what the experiment's authors expected of EAB on Qwen2.5; it is drawn, not measured. "
+        "The hatched band is what the experiment's plan expects of EAB on Qwen2.5; it is drawn, not measured. "
         f"{_setting(rows)}{_missing_sentence(missing)}"
     )

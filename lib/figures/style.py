@@ -25,6 +25,7 @@ def new(width: float, height: float, columns: int = 1, **options: object) -> tup
         "axes.labelsize": 8,
         "axes.titlesize": 8,
         "legend.fontsize": 7,
+        "legend.title_fontsize": 7,
         "xtick.labelsize": 7,
         "ytick.labelsize": 7,
         "pdf.fonttype": 42,  # outlines as TrueType: venues refuse Type 3
@@ -44,18 +45,17 @@ def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, object]]:
     return {a: {"color": c, "marker": m} for a, c, m in zip(arms, palette, cycle(MARKERS))}
 
 
+def legend_below(figure: Figure, ax: Axes, columns: int, title: str | None = None) -> None:
+    """One legend for the whole figure, under its axes."""
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False, title=title
+    )
+
+
 def note_missing(figure: Figure, missing: Sequence[str]) -> None:
     """Name the grid cells without a finished run on the figure itself."""
     if missing:
-        figure.supxlabel(f"No finished run: {', '.join(missing)}", fontsize=7, color="firebrick")
-
-
-def short_count(n: float) -> str:
-    """164416 -> '164k', 2.78e6 -> '2.8M', 7.6e9 -> '7.6B'."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if n >= size:
-            return f"{n / size:.0f}{unit}" if n / size >= 10 else f"{n / size:.1f}{unit}".replace(".0", "")
-    return str(int(n))
+        figure.suptitle(f"No finished run: {', '.join(missing)}", fontsize=7, color="firebrick")
 
 
 def save(drawn: Drawn, name: str, folder: Path, source: str) -> list[Path]:

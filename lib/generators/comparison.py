@@ -3,7 +3,7 @@ random order.
 
 Two protocols, side by side:
 - `fixed`: every arm is asked for the same N. This is the primary one: nobody's behaviour chooses the workload.
-- `matched`: the seed's. EAB runs first with its natural number of samples, untimed; that number is what the others
+- `matched`: the original's. EAB runs first with its natural number of samples, untimed; that number is what the others
   are asked for.
 
 The untimed EAB pass also warms the model up for the prompt. All timed passes of a prompt are then shuffled, so that

@@ -1,4 +1,4 @@
-"""transformers' `generate` called N times for one sequence each: the baseline as the seed's authors ran it.
+"""transformers' `generate` called N times for one sequence each: the published baseline as its authors ran it.
 
 Its fixed overhead per call and per step weighs most on small models, and so flatters every rival there; `naive` is
 the same job without it.

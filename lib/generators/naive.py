@@ -1,4 +1,4 @@
-"""N independent generations one after another: the seed's baseline.
+"""N independent generations one after another: the published baseline.
 
 A lean loop over the same cache, filters, stop ids and random numbers as every other arm, so that what separates it
 from them is the method alone. (`hf_sequential` shows the same job through transformers' `generate`.)

@@ -68,7 +68,7 @@ class Cost:
 class ModelShape:
     """The figures of a decoder that FLOP counts need."""
 
-    parameters: int  # all of them, as the seed's 2 x parameters x tokens uses
+    parameters: int  # all of them, as the textbook 2 x parameters x tokens uses
     linear: int  # weights of the linear layers inside the blocks
     head: int  # weights of the LM head: hidden size x vocabulary
     layers: int

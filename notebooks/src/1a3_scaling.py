@@ -75,12 +75,12 @@ print(f"{lm.name}: {lm.parameters:,} parameters{', RANDOM WEIGHTS: cost only' if
 # %% [markdown]
 # ## The comparison
 #
-# All arms see the same prompts, temperature, filters and stop ids. `naive` is the seed's baseline on a lean loop, and
+# All arms see the same prompts, temperature, filters and stop ids. `naive` is the published baseline on a lean loop, and
 # `hf_sequential` the same through transformers' `generate`; `batched` is what a practitioner would do, and `hf` what
 # transformers does with `num_return_sequences`; `eab_sequential` is EAB as published, one forward per path; `eab` is the
 # same algorithm with all paths of a step in one forward.
 #
-# Every arm draws the same number of samples (`fixed`), and again as many as EAB chose to draw (`matched`, the seed's
+# Every arm draws the same number of samples (`fixed`), and again as many as EAB chose to draw (`matched`, the original
 # protocol). EAB runs first, untimed, to set that number; the timed passes then come in random order.
 
 # %%
