@@ -1,8 +1,8 @@
 """The ladder's tokenizer: byte-level BPE of about a thousand entries, trained on the generated corpus in a second.
 
 It is a `Qwen2Tokenizer` with merges of our own, because transformers makes one of every folder whose config says qwen2,
-whatever its tokenizer.json says. So text is split as Qwen splits it: digits are tokens of their own (arithmetic is about
-digits, not about the accidents of merges), and any text survives encoding up to Unicode's NFC normalisation.
+whatever its tokenizer.json says. So text is split as Qwen splits it: digits are tokens of their own (arithmetic is
+about digits, not about accidents of merges), and any text survives encoding up to Unicode's NFC normalisation.
 
 The chat template is ChatML and starts with `<|endoftext|>`, which is how every document
 of the training stream starts: prompts that do not come from the template should start with `tokenizer.bos_token` too.

@@ -1,4 +1,4 @@
-"""The ladder: real causal language models in Qwen2's architecture, from 60 thousand to 10 million weights, trained here.
+"""The ladder: real causal language models in Qwen2's architecture, 60 thousand to 10 million weights, trained here.
 
 Each rung is trained on the same number of tokens of the same generated corpus, so loss falls with size alone and can
 be compared with the corpus's exact entropy. A rung is trained the first time somebody asks for its folder and cached
@@ -13,7 +13,7 @@ import difflib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -32,13 +32,9 @@ VALIDATION_DOCUMENTS = 256
 VALIDATION_SEED = "validation"
 ENCODED_AT_ONCE = 500  # documents; enough to make batch encoding worth it
 TRAINING = "training.json"
-SOURCES = [
-    *(
-        f"lib.data.{name}"
-        for name in ("arithmetic", "choices", "copyedit", "corpus", "multihop", "stories", "tokenizer", "world")
-    ),
-    "lib.models.training",
-]
+Log = Callable[[dict[str, float]], None]
+DATA = ("arithmetic", "choices", "copyedit", "corpus", "multihop", "stories", "tokenizer", "world")
+SOURCES = [*(f"lib.data.{module}" for module in DATA), "lib.models.training"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class Rung:
             max_position_embeddings=CONTEXT,
             rope_theta=10000.0,
             tie_word_embeddings=True,
-            # Widths below 192 need larger initial weights, or attention stays flat for the first third of so short a run.
+            # Narrow models need larger initial weights, or attention stays flat for much of so short a run.
             initializer_range=0.04 if self.hidden_size < 192 else 0.02,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -137,7 +133,7 @@ def _facts(name: str) -> dict[str, object]:
     return facts
 
 
-def corpus_stream(tokenizer: PreTrainedTokenizerFast, seed: int):
+def corpus_stream(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[Example]:
     """Endless fresh training examples."""
     for block in count():
         documents = corpus.documents(f"train {seed} {block}", ENCODED_AT_ONCE)
@@ -174,18 +170,16 @@ def _build_skill(place: Path, name: str, skill: str, position: int) -> None:
     lesson = skills.SKILLS[skill]
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager")
+    label = f"{name}+{skill}"
     with training.one_thread():
         stream = skills.stream(lesson, tokenizer)
-        label = f"{name}+{skill}"
         record = _timed(label, position, lesson.recipe, lambda log: training.train(model, stream, lesson.recipe, log))
         record |= validate(model, tokenizer) | {"accuracy": skills.accuracy(lesson, model, tokenizer)}
     facts = {"name": label, "parameters": model.num_parameters(), "base": base.name, "skill": asdict(lesson)}
     _save(place, model, tokenizer, facts | record)
 
 
-def _timed(
-    name: str, position: int, recipe: Recipe, train: Callable[[Callable[[dict[str, float]], None]], None]
-) -> dict:
+def _timed(name: str, position: int, recipe: Recipe, train: Callable[[Log], None]) -> dict[str, object]:
     """Run a training with a progress bar; its tokens, loss curve (about 100 points), CPU and wall seconds."""
     curve: list[tuple[int, float]] = []
     wall, cpu = time.perf_counter(), time.process_time()
@@ -196,7 +190,6 @@ def _timed(
             bar.update(step["tokens"] - bar.n)
             if not curve or step["tokens"] - curve[-1][0] >= recipe.tokens / 100:
                 curve.append((step["tokens"], round(step["loss"], 4)))
-            log.tokens = step["tokens"]
 
         train(log)
         tokens = bar.n
@@ -211,3 +204,9 @@ def _save(place: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFa
     model.save_pretrained(place)
     tokenizer.save_pretrained(place)
     (place / TRAINING).write_text(json.dumps(record | {"torch": torch.__version__}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    from lib.models.ladder_cli import app
+
+    app()

@@ -24,10 +24,11 @@ class Skill:
 
     recipe: Recipe
     weights: tuple[float, ...]  # of arithmetic.KINDS in the lessons
+    seconds: float  # expected CPU seconds, to balance processes
     examined: int = 500  # held-out questions per kind
 
 
-SKILLS = {"arithmetic": Skill(Recipe(500_000, 8, 4e-3, warmup=20, decay=0.5), (3, 3, 1, 3))}
+SKILLS = {"arithmetic": Skill(Recipe(500_000, 8, 4e-3, warmup=20, decay=0.5), (3, 3, 1, 3), 100)}
 
 
 def prompt_and_answer(problem: arithmetic.Problem, wrapping: str) -> tuple[str, str]:
