@@ -38,12 +38,16 @@ def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
 
 
 def entropy(probs: Tensor) -> Tensor:
-    """Shannon entropy in nats over the last axis; 0 ln 0 = 0."""
-    return torch.special.entr(probs).sum(-1)
+    """Shannon entropy in nats over the last axis, float32.
+
+    It gates and describes, and a float64 log costs ten times as much.
+    """
+    probs = probs.float()
+    return -(probs * probs.clamp(min=torch.finfo(torch.float32).tiny).log()).sum(-1)
 
 
 def draw(probs: Tensor, u: Tensor) -> LongTensor:
-    """One token per row by inverse CDF. probs float64 [R, V], u float64 [R] in [0, 1) -> int64 [R].
+    """One token per row by inverse CDF: probs float64 [R, V], u float64 [R] in [0, 1) -> int64 [R].
 
     Never a token of probability 0.
     """
@@ -52,17 +56,14 @@ def draw(probs: Tensor, u: Tensor) -> LongTensor:
 
 
 def draw_distinct(probs: Tensor, u: Tensor) -> LongTensor:
-    """k different tokens per row, drawn one after another from what is left (the law of `torch.multinomial` without
-    replacement).
+    """k different tokens per row, one after another from what is left: `torch.multinomial` without replacement.
 
-    probs float64 [R, V], u float64 [R, k] -> int64 [R, k]. Once a row has no mass left the remaining entries are
-    -1.
+    probs float64 [R, V], u float64 [R, k] -> int64 [R, k]. Once a row has no mass left the remaining entries are -1.
     """
-    left = probs.clone()
-    columns = []
+    left, columns = probs.clone(), []
     for j in range(u.shape[1]):
-        token = draw(left, u[:, j]).clamp_(max=left.shape[-1] - 1)
-        exhausted = left.gather(-1, token.unsqueeze(-1)).squeeze(-1) <= 0
-        columns.append(token.masked_fill(exhausted, -1))
-        left.scatter_(-1, token.unsqueeze(-1), 0.0)
-    return torch.stack(columns, -1)
+        token = draw(left, u[:, j]).unsqueeze(-1)  # V where no mass is left
+        columns.append(token)
+        left.scatter_(-1, token.clamp(max=left.shape[-1] - 1), 0.0)
+    tokens = torch.cat(columns, -1)
+    return tokens.masked_fill(tokens == left.shape[-1], -1)
