@@ -1,14 +1,11 @@
 """One notebook, one run: executed by papermill into the run's folder, with everything it prints in log.txt.
 
-The papermill command and the sweep both come through `execute`, so a run is the same however it was started. The kernel
-is the running interpreter's, whatever kernels the user has registered, and it talks over Unix sockets where there are
-any: kernels that start together race for TCP ports (papermill issue 511).
+The papermill command and the sweep both come through `execute`, so a run is the same however it was started.
 """
 
 import ast
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ from typing import Any
 from lib.console import ESCAPES, Log
 from lib.params import Params
 
-SOCKET_PATH_LIMIT = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -55,19 +51,23 @@ def execute(
     is called with each new line the notebook prints; `options` go to papermill.execute_notebook.
     Raises NotebookError when a cell fails or the kernel dies.
     """
-    import papermill
+    import papermill  # all of Jupyter; nobody who only reads a notebook should wait for it
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+
+    from lib import kernel
 
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(getattr(params, "threads", 1))))
     log = {s: Log(folder / "log.txt", options.pop(s, None), show) for s in ("stdout_file", "stderr_file")}
     # papermill formats both paths with the parameters, so braces in a folder's name are doubled
     target = output or str(folder / "executed.ipynb").replace("{", "{{").replace("}", "}}")
-    options.setdefault("kernel_name", None)
-    options.setdefault("config", kernel_config(own=options["kernel_name"] is None))
+    options |= kernel.options(options.pop("kernel_name", None))
     given = {**parameters, "run_dir": str(folder)}
     try:
-        papermill.execute_notebook(str(notebook), target, given, coalesce_streams=True, **log, **options)
+        with kernel.connection() as config:
+            papermill.execute_notebook(
+                str(notebook), target, given, config=config, coalesce_streams=True, **log, **options
+            )
     except PapermillExecutionError as error:
         log["stderr_file"].write(ESCAPES.sub("", "\n".join(error.traceback)) + "\n")
         log["stderr_file"].flush()
@@ -75,17 +75,3 @@ def execute(
         raise NotebookError(f"The run failed in cell [{error.exec_count}] with {reason}; see {target}") from None
     except DeadKernelError:
         raise NotebookError(f"The run's kernel died, perhaps out of memory; see {folder / 'log.txt'}") from None
-
-
-def kernel_config(own: bool = True) -> Any:
-    """traitlets configuration of a kernel: Unix sockets where possible; `own`: no kernel but this interpreter's."""
-    from jupyter_core.paths import jupyter_runtime_dir
-    from traitlets.config import Config
-
-    config = Config()
-    socket = Path(jupyter_runtime_dir()) / "kernel-00000000-0000-0000-0000-000000000000-ipc-10"
-    if os.name == "posix" and len(os.fsencode(socket)) < SOCKET_PATH_LIMIT:
-        config.KernelManager.transport = "ipc"
-    if own:
-        config.KernelSpecManager.kernel_dirs = [str(Path(sys.prefix) / "share" / "jupyter" / "kernels")]
-    return config

@@ -28,7 +28,7 @@ PACKAGES = "torch", "transformers", "tokenizers", "vllm", "accelerate", "numpy",
 # judging, benchmarking and book-keeping happen around the computation.
 NOT_SOURCE = {
     *("figures", "claims", "bench", "sweep", "presets", "params"),
-    *("runs", "records", "paths", "provenance", "papermill_io", "console"),
+    *("runs", "records", "paths", "provenance", "papermill_io", "console", "kernel", "notebooks"),
 }
 
 

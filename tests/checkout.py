@@ -1,5 +1,6 @@
 """A small copy of the checkout for tests that start real processes: this `lib` and a notebook that runs at once."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,56 +13,76 @@ from nbformat.v4 import new_code_cell, new_notebook
 from lib import paths
 from lib.params import Scaling
 
+# What the notebook does depends on its seed, so that one notebook serves every test.
 WORK = """\
-import os, sys
-from tqdm import tqdm
-print("kernel", sys.executable)
-for arm in tqdm(run.params.arms, desc="arms"):
-    run.measure(arm=arm, threads=int(os.environ["OMP_NUM_THREADS"]))
-if run.params.seed == 13:
+import os, sys, threading
+
+run.measure(model=run.params.model, python=sys.executable, threads=os.environ["OMP_NUM_THREADS"])
+print("to stdout")
+print("half a bar\\rwhole bar", file=sys.stderr)
+if run.params.seed == 13 and run.params.model == "ladder-60k":
     raise ZeroDivisionError("unlucky")
-if run.params.seed == 9:
-    os.kill(os.getpid(), 9)"""
+if run.params.seed == 14:  # tell the test, then never end
+    channel = open(os.environ["CHANNEL"], "w")
+    print("here", file=channel, flush=True)
+    threading.Event().wait()
+if run.params.seed == 15:  # each end of a pipe opens only when the other does: both runs, or neither
+    open(os.environ["CHANNEL"], "w" if run.params.model == "ladder-60k" else "r")"""
+
+# The kernel that a user registered under the usual name, which must not be used.
+FOREIGN_KERNEL = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
+
+PRESETS = """
+exclusive: true
+base: {arms: [naive, eab]}
+presets:
+  alone: {grid: {model: [ladder-60k, ladder-1m]}}
+  beside: {exclusive: false, grid: {model: [ladder-60k, ladder-1m]}}
+"""
 
 
 def notebook() -> nbformat.NotebookNode:
-    """Opens a run with every parameter of 1a3_scaling, measures nothing real, finishes; seeds 13 and 9 make it fail."""
-    lines = [f"{name}: {field.annotation} = {field.default!r}" for name, field in Scaling.model_fields.items()]
-    parameters = new_code_cell("from typing import Literal\n" + "\n".join(lines).replace("typing.Literal", "Literal"))
-    parameters.source = "\n".join(
-        f"{name}: {'list' if isinstance(field.default, list) else type(field.default).__name__} = {field.default!r}"
-        for name, field in Scaling.model_fields.items()
-    )
-    parameters.metadata["tags"] = ["parameters"]
+    """Opens a run with every parameter of 1a3_scaling, measures nothing real, finishes."""
+    defaults = {name: field.get_default() for name, field in Scaling.model_fields.items()}
+    lines = [f"{name}: {type(value).__name__} = {value!r}" for name, value in defaults.items()]
+    parameters = new_code_cell("\n".join(lines), metadata={"tags": ["parameters"]})
     opening = new_code_cell('from lib import runs\n\nrun = runs.open_run("1a3_scaling", globals())')
-    cells = [parameters, opening, new_code_cell(WORK), new_code_cell('run.finish({"arms": len(run.params.arms)})')]
+    cells = [parameters, opening, new_code_cell(WORK), new_code_cell('run.finish({"answer": 42})')]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
 
 def make(root: Path) -> Path:
-    """Copy `lib` and `params` to `root` and write the notebook to root/notebooks/1a3_scaling.ipynb; returns `root`."""
-    skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(paths.ROOT / "lib", root / "lib", ignore=skip)
-    shutil.copytree(paths.PARAMS, root / "params")
-    (root / "notebooks").mkdir()
+    """Fill `root` with this `lib`, the notebook, its presets, and a user's foreign kernel; returns `root`."""
+    shutil.copytree(paths.ROOT / "lib", root / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("notebooks", "params", "kernels/kernels/python3"):
+        (root / folder).mkdir(parents=True)
     nbformat.write(notebook(), root / "notebooks" / "1a3_scaling.ipynb")
+    (root / "params" / "1a3_scaling.yaml").write_text(PRESETS)
+    (root / "kernels/kernels/python3/kernel.json").write_text(json.dumps(FOREIGN_KERNEL))
     return root
 
 
-def environment(root: Path) -> dict[str, str]:
-    """The environment in which `lib` means the copy in `root`, whose results stay in `root` too."""
+def environment(root: Path, **extra: str) -> dict[str, str]:
+    """The environment in which `lib` means the copy in `root`, and whose results stay there."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RECOUNT_")}
-    return {**kept, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    jupyter = {"JUPYTER_PATH": str(root / "kernels"), "JUPYTER_PREFER_ENV_PATH": "0"}
+    return {**kept, **jupyter, "PYTHONPATH": str(root), **extra}
 
 
-def command(name: str) -> str:
-    """The console script of this interpreter's environment."""
-    return str(Path(sys.executable).parent / name)
+def papermill() -> str:
+    """papermill's console script in this interpreter's environment."""
+    return str(Path(sys.executable).parent / "papermill")
 
 
-def start(arguments: list[str], root: Path, cwd: Path | None = None, **options) -> subprocess.CompletedProcess:
-    """Run a command to its end in the copy, output captured as text."""
-    streams = {"capture_output": True, "stdin": subprocess.DEVNULL, **options}
-    where = cwd or root
-    return subprocess.run(arguments, cwd=where, env=environment(root), text=True, timeout=120, check=False, **streams)
+def run(arguments: list[str], root: Path, cwd: Path | None = None, **options) -> subprocess.CompletedProcess:
+    """Run a command to its end in the copy; what it prints is captured as text."""
+    options = {"stdin": subprocess.DEVNULL, **options}
+    return subprocess.run(
+        arguments, cwd=cwd or root, env=environment(root), capture_output=True, text=True, check=False, **options
+    )
+
+
+def folders(root: Path) -> list[Path]:
+    """The run folders in the copy."""
+    return sorted((root / "runs" / "1a3_scaling").glob("*"))

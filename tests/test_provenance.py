@@ -1,0 +1,99 @@
+"""The source hash follows imports as Python would, and nothing but code that can change a result changes it."""
+
+import json
+
+import pytest
+
+from lib import provenance
+
+TOP = '''"""Doc."""
+from . import near
+
+
+def f():
+    """Doc."""
+    from lib.work.lazy import g
+    return g(near.X)
+'''
+FILES = {
+    "lib/__init__.py": "",
+    "lib/work/__init__.py": "",
+    "lib/work/top.py": TOP,
+    "lib/work/near.py": "from .deep import X\n",
+    "lib/work/deep.py": "from lib.work import top\n\nX = 1\n",  # a cycle
+    "lib/work/lazy.py": "def g(x):\n    return x\n",
+    "lib/work/by_name.py": "Y = 1\n",
+    "lib/work/unused.py": "Z = 1\n",
+    "lib/runs.py": "from lib.work import unused\n",
+    "lib/figures/__init__.py": "",
+    "lib/figures/draw.py": "from lib.work import unused\n",
+}
+CELLS = ["%matplotlib inline\nfrom lib import runs\nfrom lib.figures import draw", "import lib.work.top as top\n!ls"]
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    cells = [{"cell_type": "code", "source": source.splitlines(keepends=True)} for source in CELLS]
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    monkeypatch.setattr(provenance.paths, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance.paths, "NOTEBOOKS", tmp_path / "notebooks")
+    return tmp_path
+
+
+def source_hash(*modules: str) -> str:
+    provenance._source_hash.cache_clear()
+    return provenance.source_hash("a", modules)
+
+
+@pytest.mark.parametrize("name", ["top", "near", "deep", "lazy", "__init__"])
+def test_a_change_in_imported_code_changes_the_hash(tree, name):
+    before = source_hash()
+    path = tree / "lib" / "work" / f"{name}.py"
+    path.write_text(path.read_text() + "\nNEW = 1\n")
+    assert source_hash() != before
+
+
+@pytest.mark.parametrize("name", ["work/unused", "work/by_name", "runs", "figures/draw"])
+def test_a_change_elsewhere_does_not(tree, name):
+    before = source_hash()
+    (tree / "lib" / f"{name}.py").write_text("CHANGED = 1\n")
+    assert source_hash() == before
+
+
+def test_modules_loaded_by_name_count_when_named(tree):
+    before = source_hash("lib.work.by_name")
+    assert before != source_hash()
+    (tree / "lib/work/by_name.py").write_text("Y = 2\n")
+    assert source_hash("lib.work.by_name") != before
+
+
+def test_comments_layout_and_docstrings_do_not_count(tree):
+    before = source_hash()
+    path = tree / "lib" / "work" / "top.py"
+    path.write_text("# a remark\n" + path.read_text().replace("Doc.", "Other words.").replace("\n\n\n", "\n\n\n\n"))
+    assert source_hash() == before
+
+
+def test_moving_code_between_modules_counts(tree):
+    before = source_hash()
+    (tree / "lib/work/deep.py").write_text("from lib.work import top\n")
+    (tree / "lib/work/lazy.py").write_text("X = 1\n" + FILES["lib/work/lazy.py"])
+    assert source_hash() != before
+
+
+def test_environment_is_plain_json_and_names_the_machine():
+    found = json.loads(json.dumps(provenance.environment(threads=1, dtype="float32")))
+    assert (found["threads"], found["dtype"]) == (1, "float32")
+    assert {"torch", "transformers", "numpy"} <= found["packages"].keys()
+    assert found["cpu"]["name"]
+    assert found["cpu"]["cores"] >= 1
+
+
+def test_environment_outside_a_repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance.paths, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert provenance.git_state() == {"commit": None, "dirty": None}
