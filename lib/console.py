@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -53,6 +54,11 @@ def tail(path: Path, size: int = 4096) -> str:
             return newest_line(file.read().decode("utf-8", errors="replace"))
     except FileNotFoundError:
         return ""
+
+
+def plain_warnings() -> None:
+    """Print warnings as one line each, as fits a command; their place in the source says nothing to its user."""
+    warnings.formatwarning = lambda message, *_args, **_options: f"Warning: {message}\n"
 
 
 class Status:

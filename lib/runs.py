@@ -205,11 +205,6 @@ def finished(experiment: str, runs_dir: str | Path | None = None) -> list[Finish
     return list(newest.values())
 
 
-def find_complete(experiment: str, config_hash: str, runs_dir: str | Path | None = None) -> Finished | None:
-    """The newest complete run of a configuration, or None."""
-    return next((r for r in finished(experiment, runs_dir) if r.metrics["config_hash"] == config_hash), None)
-
-
 def load(experiment: str, runs_dir: str | Path | None = None) -> "pd.DataFrame":
     """Every measurement row of the finished runs, one configuration once.
 
@@ -284,4 +279,4 @@ def _is_stale(experiment: str, metrics: Mapping[str, Any]) -> bool:
 
 def _warn(folder: Path, what: str) -> None:
     message = f"Run folder {folder} is left out because {what}; delete the folder and run the sweep again."
-    warnings.warn(message, RunWarning, stacklevel=4)
+    warnings.warn(message, RunWarning, stacklevel=1)  # always from here, so that each folder is named once

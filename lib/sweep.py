@@ -52,10 +52,15 @@ class Task:
 
 def plan(cells: list[Cell], runs_dir: str = "") -> list[Task]:
     """Resolve every cell, so that a wrong parameter shows before the first run, and look up which are done."""
+    done = {
+        (experiment, run.metrics["config_hash"]): run
+        for experiment in {cell.experiment for cell in cells}
+        for run in runs.finished(experiment, runs_dir)
+    }
     tasks = []
     for cell in cells:
         params = cell.resolved().model_copy(update={"runs_dir": runs_dir})
-        tasks.append(Task(cell, params, runs.find_complete(cell.experiment, config_hash(params), runs_dir)))
+        tasks.append(Task(cell, params, done.get((cell.experiment, config_hash(params)))))
     return tasks
 
 
@@ -210,6 +215,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and stop.")] = False,
 ) -> None:
     """The command line; exit codes: 0 every cell is done, 1 some failed, 2 a mistake in the command, 130 Ctrl-C."""
+    console.plain_warnings()
     folder = str(Path(runs_dir).expanduser().resolve()) if runs_dir else ""
     try:
         tasks = plan(presets.cells(experiment, preset, only or (), skip or (), set_ or ()), folder)

@@ -1,8 +1,5 @@
 """Parameters: nothing unknown or ill-typed gets through, and one sentence says what to type instead."""
 
-import subprocess
-import sys
-
 import pytest
 import yaml
 from hypothesis import given
@@ -138,16 +135,3 @@ def test_arms_with_a_threshold_of_their_own():
 def test_folder_label_is_the_models_own_name():
     assert resolve(EXPERIMENT, {"model": "Qwen2.5-7B"}).folder_label() == "Qwen2.5-7B-Instruct"
     assert resolve(EXPERIMENT, {"label": "try"}).folder_label() == "try"
-
-
-def test_checking_parameters_loads_no_model_stack():
-    code = f"""
-import sys
-from lib import params, presets, runs, paths, papermill_io, sweep
-params.resolve({EXPERIMENT!r}, {{"model": "Qwen2.5-7B"}})
-presets.cells({EXPERIMENT!r}, "full")
-heavy = {{"torch", "transformers", "vllm", "ray", "pandas"}} & set(sys.modules)
-assert not heavy, heavy
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

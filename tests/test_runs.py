@@ -191,11 +191,6 @@ class TestReading:
         complete([{"seconds": 9.0}], seed=1)
         assert sorted(runs.load(EXPERIMENT).seconds) == [2.0, 9.0]
 
-    def test_find_complete(self):
-        folder, wanted = complete(label="one"), config_hash(resolve(EXPERIMENT, BASIC))
-        assert runs.find_complete(EXPERIMENT, wanted).dir == folder
-        assert runs.find_complete(EXPERIMENT, config_hash(resolve(EXPERIMENT, {"seed": 8}))) is None
-
     def test_summaries_need_only_metrics(self):
         folder = complete(summary={"speedup": 3.0})
         size = (folder / "measurements.jsonl").stat().st_size
