@@ -1,7 +1,7 @@
 """Where everything lives: the only module that knows folders.
 
-Folders of the checkout hang off `ROOT`; results and caches can be moved with an environment variable, so that a test or a
-cluster job never has to touch the checkout. The variables are read once, at import, because a run spawns its kernels
+Folders of the checkout hang off `ROOT`; results and caches can be moved with an environment variable, so that a test or
+a cluster job never has to touch the checkout. The variables are read once, at import, because a run spawns its kernels
 with the environment it was started in.
 """
 

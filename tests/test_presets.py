@@ -104,7 +104,7 @@ def test_every_parameter_file_belongs_to_an_experiment():
 
 
 def test_an_experiment_without_presets_says_so():
-    with pytest.raises(ParameterError, match="no presets.*choose one of 1a3_scaling"):
+    with pytest.raises(ParameterError, match=r"no presets.*choose one of 1a3_scaling"):
         presets.cells("bench/sampling", "quick")
 
 
