@@ -14,7 +14,9 @@ from transformers import PreTrainedTokenizerBase
 from lib.data import corpus, stories
 from lib.data.choices import Draw
 
-ATTEMPTS = 3000  # stories tried per prompt; about one in fifteen ends on the wanted token
+ATTEMPTS = 3000  # stories tried per prompt; about one in fifteen of those long enough ends on the wanted token
+LOOKS = 50  # stories tried before a prompt is held to need one more whole story in front
+LEFT = 3  # sentences still untold: enough for 30 new tokens, so that a model has no reason to stop at once
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,19 @@ class Prompt:
 
 
 def natural_prompts(tokenizer: PreTrainedTokenizerBase, count: int, tokens: int, seed: int = 0) -> list[Prompt]:
-    """`count` different prompts of exactly `tokens` tokens; ValueError where the tokenizer has no such prompt."""
+    """`count` different prompts of exactly `tokens` tokens, with as few stories as such a length takes.
+
+    Raises ValueError where the tokenizer has no such prompts.
+    """
     found: dict[str, Prompt] = {}
+    whole, long_enough = 0, False
     for attempt in range(ATTEMPTS * count):
-        prompt = _attempt(tokenizer, tokens, Draw(f"prompt {seed} {attempt}"))
-        if prompt is not None:
-            found.setdefault(prompt.text, prompt)
+        told = _told(tokenizer, tokens, whole, Draw(f"prompt {seed} {attempt}"))
+        if told is not None:
+            long_enough = True
+            found |= {prompt.text: prompt for prompt in told}
+        elif not long_enough and attempt % LOOKS == LOOKS - 1:
+            whole += 1
         if len(found) == count:
             return list(found.values())
     shortest = len(encode(tokenizer, corpus.CONTINUE[0]))
@@ -49,18 +58,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
 
 
-def _attempt(tokenizer: PreTrainedTokenizerBase, tokens: int, draw: Draw) -> Prompt | None:
-    """Whole stories while they fit, then sentence by sentence; None if no sentence ends at the wanted length."""
+def _told(tokenizer: PreTrainedTokenizerBase, tokens: int, whole: int, draw: Draw) -> list[Prompt] | None:
+    """`whole` stories and the beginning of another: one prompt, or none if no sentence ends at the wanted length.
+
+    None (instead of an empty list) where even all of the last story that may be told is too short.
+    """
     text = draw.pick(corpus.CONTINUE) + "\n\n"
-    while True:
-        told = stories.sentences(draw)
-        whole = text + " ".join(told)
-        if len(encode(tokenizer, whole)) < tokens:
-            text = whole + "\n\n"
-            continue
-        for cut in range(1, len(told) - 2):  # something must be left to tell
-            candidate = text + " ".join(told[:cut])
-            ids = encode(tokenizer, candidate)
-            if len(ids) >= tokens:
-                return Prompt(candidate, ids) if len(ids) == tokens else None
+    text += "".join(" ".join(stories.sentences(draw)) + "\n\n" for _ in range(whole))
+    told = stories.sentences(draw)[:-LEFT]
+    if len(encode(tokenizer, text + " ".join(told))) < tokens:
         return None
+    for cut in range(1, len(told) + 1):
+        candidate = text + " ".join(told[:cut])
+        ids = encode(tokenizer, candidate)
+        if len(ids) >= tokens:
+            return [Prompt(candidate, ids)] if len(ids) == tokens else []
+    return []
