@@ -42,7 +42,7 @@ class Run:
 
     def __init__(self, experiment: str, params: Params, folder: Path) -> None:
         self.experiment, self.params, self.dir = experiment, params, folder
-        self._started = time.time()
+        self._started = time.perf_counter()
         self._source_hash = provenance.source_hash(experiment, params.modules())  # now: source may be edited meanwhile
         self._files = {name: (folder / name).open("a", encoding="utf-8") for name in RECORDS}
 
@@ -59,6 +59,8 @@ class Run:
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         """Write metrics.json, which makes the run complete; returns its path. A run is finished once."""
+        self._check_open()
+        summary = plain(summary)  # may raise, and then the run is still open
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -73,17 +75,20 @@ class Run:
             "source_hash": self._source_hash,
             **environment["git"],
             "finished": datetime.now(UTC).isoformat(),
-            "seconds": time.time() - self._started,
+            "seconds": time.perf_counter() - self._started,
             "bytes": {name: (self.dir / name).stat().st_size for name in RECORDS},
             "summary": summary,
         }
-        return write_in_one_step(self.dir / "metrics.json", json.dumps(plain(metrics), indent=1, allow_nan=False))
+        return write_in_one_step(self.dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
-        if self._files[name].closed:
-            raise RuntimeError(f"Run {self.dir.name} is finished, so nothing can be added; open a new run.")
+        self._check_open()
         self._files[name].write(json.dumps(plain(record), allow_nan=False) + "\n")
         self._files[name].flush()
+
+    def _check_open(self) -> None:
+        if any(file.closed for file in self._files.values()):
+            raise RuntimeError(f"Run {self.dir.name} is finished, so nothing can be added; open a new run.")
 
 
 def open_run(experiment: str, namespace: Mapping[str, Any]) -> Run:

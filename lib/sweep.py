@@ -52,6 +52,8 @@ class Task:
 
 def plan(cells: list[Cell], runs_dir: str = "") -> list[Task]:
     """Resolve every cell, so that a wrong parameter shows before the first run, and look up which are done."""
+    if any(cell.params.keys() & {"run_dir", "runs_dir"} for cell in cells):
+        raise ParameterError("A sweep makes a folder for each run; to put them elsewhere, type --runs-dir DIR.")
     done = {
         (experiment, run.metrics["config_hash"]): run
         for experiment in {cell.experiment for cell in cells}
@@ -204,7 +206,9 @@ def main(
         str, typer.Argument(metavar="EXPERIMENT", help="An experiment: a file of params/ without .yaml.")
     ],
     preset: Annotated[str, typer.Option(help="A preset of params/EXPERIMENT.yaml.")] = "quick",
-    only: Annotated[Filters, typer.Option(help="Keep these cells; one name twice: or, two names: and.")] = None,
+    only: Annotated[
+        Filters, typer.Option(metavar="NAME=VALUE", help="Keep these cells; one name twice: or, two names: and.")
+    ] = None,
     skip: Annotated[
         Filters, typer.Option(metavar="NAME=VALUE", help="Drop what --only with these filters would keep.")
     ] = None,

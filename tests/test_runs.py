@@ -77,12 +77,15 @@ class TestWriting:
         with pytest.raises(TypeError, match="cannot be stored"):
             run.finish({"model": object()})
         assert runs.finished(EXPERIMENT) == []
+        run.finish({"model": "one that can"})
+        assert len(runs.finished(EXPERIMENT)) == 1
 
     def test_nothing_is_added_to_a_finished_run(self):
         run = runs.open_run(EXPERIMENT, BASIC)
         run.finish({})
-        with pytest.raises(RuntimeError, match="is finished"):
-            run.measure(arm="eab")
+        for add in (run.measure, run.response, lambda: run.finish({})):
+            with pytest.raises(RuntimeError, match="is finished"):
+                add()
 
     def test_two_runs_of_one_second_get_two_folders(self, monkeypatch):
         class Frozen(datetime):

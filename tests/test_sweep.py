@@ -98,6 +98,7 @@ def test_stopping_a_sweep_stops_its_kernel_and_completes_nothing(root, tmp_path,
         (["--preset", "alone", "--only", "modle=ladder-1m"], "did you mean 'model'?"),
         (["--preset", "alone", "--set", "prompts=many"], "should be a whole number"),
         (["--preset", "alone", "--set", "arms=[naive]"], "both 'naive' and 'eab'"),
+        (["--preset", "alone", "--set", "run_dir=here"], "type --runs-dir DIR"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_runs(arguments, expected, tmp_path, monkeypatch, capsys):
