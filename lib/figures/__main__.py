@@ -9,7 +9,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from lib import figures, paths, presets, provenance, runs
+from lib import console, figures, paths, presets, provenance, runs
 from lib.figures import style
 from lib.params import ParameterError, config_hash, nearest
 
@@ -68,10 +68,11 @@ def grid_rows(experiment: str, preset: str, runs_dir: Path | None) -> tuple[pd.D
 
 
 def main() -> None:
+    console.plain_warnings()
     try:
         app()
     except ParameterError as error:
-        sys.exit(str(error))
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,9 @@ from lib.data.prompts import natural_prompts
 from lib.models import hub
 
 torch.set_num_threads(run.params.threads)
-lm = hub.load(**run.params.model_dump(include={"dtype", "device", "load_format", "trust_remote_code"}), name=run.params.model)
+lm = hub.load(
+    **run.params.model_dump(include={"dtype", "device", "load_format", "trust_remote_code"}), name=run.params.model
+)
 asked = natural_prompts(lm.tokenizer, run.params.prompts, run.params.prompt_tokens, run.params.seed)
 print(f"{lm.name}: {lm.parameters:,} parameters{', RANDOM WEIGHTS: cost only' if lm.dummy else ''}\n\n{asked[0].text}")
 
@@ -91,7 +93,9 @@ law = SamplingParams(**run.params.model_dump(include=set(SamplingParams.__annota
 ids = [torch.tensor(prompt.ids, device=lm.device) for prompt in asked]
 rows = []
 with hub.explain_oom("num_samples or prompt_tokens"):
-    for trial in comparison.trials(lm.model, ids, run.params.arms, law, repeats=run.params.repeats, seed=run.params.seed):
+    for trial in comparison.trials(
+        lm.model, ids, run.params.arms, law, repeats=run.params.repeats, seed=run.params.seed
+    ):
         for record in trial.responses(lm.tokenizer):
             run.response(**record)
         for row in trial.rows():
