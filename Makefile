@@ -9,10 +9,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 ACTIVATE := @echo "To work in this environment yourself: source .venv/bin/activate"
 
-.PHONY: help demo test lab figures
+.PHONY: help demo standard test lab figures readme-figures
 
 help:
 	@echo "make demo      train the tiny models, run the experiments, draw the figures"
+	@echo "make standard  the same models, more prompts and repeats: the numbers the README quotes"
 	@echo "make test      lint and test"
 	@echo "make lab       the notebooks in JupyterLab"
 	@echo "make figures   draw the figures again from runs/"
@@ -22,6 +23,11 @@ demo: $(READY)
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick
 	@$(BIN)/python -m lib.figures
 	$(ACTIVATE)
+
+standard: $(READY)
+	@$(BIN)/python -m lib.models.ladder
+	@$(BIN)/python -m lib.sweep 1a3_scaling --preset standard
+	@$(BIN)/python -m lib.figures
 
 test: $(READY)
 	$(ACTIVATE)
@@ -34,6 +40,10 @@ lab: $(READY)
 
 figures: $(READY)
 	@$(BIN)/python -m lib.figures
+
+readme-figures: figures
+	@mkdir -p docs/img
+	@cp figures/1a3_speedup.png docs/img/
 
 # On a terminal pip's lines overwrite each other, so that one line shows what is being fetched; elsewhere pip is quiet.
 $(READY): pyproject.toml
