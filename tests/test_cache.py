@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
-import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -63,33 +63,28 @@ def test_a_failed_build_leaves_nothing():
     assert cache.is_complete(cache.get("kind", "name", "key", write))
 
 
-def _count_and_write(place: Path) -> None:
-    with open(paths.CACHE / "builds", "a") as builds:
-        builds.write("x")
-    (paths.CACHE / "started").touch()
-    while not (paths.CACHE / "go").exists():
-        time.sleep(0.01)
-    write(place)
+FORK = multiprocessing.get_context("fork")
+PATIENCE = 60  # seconds before a test that hangs fails instead
 
 
-def _ask(folder: Path) -> None:
-    paths.CACHE = folder
-    cache.get("kind", "name", "key", _count_and_write)
+def _ask(started: Event, proceed: Event) -> None:
+    def build(place: Path) -> None:
+        with open(paths.CACHE / "builds", "a") as builds:
+            builds.write("x")
+        started.set()
+        assert proceed.wait(PATIENCE)
+        write(place)
 
-
-def _started(process: multiprocessing.Process) -> None:
-    process.start()
-    while not (paths.CACHE / "started").exists():
-        assert process.is_alive()
-        time.sleep(0.01)
+    cache.get("kind", "name", "key", build)
 
 
 def test_two_processes_build_once():
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_ask, args=(paths.CACHE,)) for _ in range(2)]
-    _started(processes[0])
+    started, proceed = FORK.Event(), FORK.Event()
+    processes = [FORK.Process(target=_ask, args=(started, proceed)) for _ in range(2)]
+    processes[0].start()
+    assert started.wait(PATIENCE)
     processes[1].start()
-    (paths.CACHE / "go").touch()
+    proceed.set()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
@@ -97,8 +92,10 @@ def test_two_processes_build_once():
 
 
 def test_a_killed_build_leaves_no_model_and_is_swept_away():
-    process = multiprocessing.get_context("fork").Process(target=_ask, args=(paths.CACHE,))
-    _started(process)
+    started = FORK.Event()
+    process = FORK.Process(target=_ask, args=(started, FORK.Event()))
+    process.start()
+    assert started.wait(PATIENCE)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     kind = paths.CACHE / "kind"

@@ -23,7 +23,7 @@ from lib.data.choices import Choices, Draw, Weighted, expected_entropy
 END_OF_TEXT, PAD, IM_START, IM_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
 Kind = Literal["story", "arithmetic", "multihop", "copyedit"]
 Stream = Literal["train", "validation"]
-MIXTURE: Weighted[Kind] = Weighted(["story", "arithmetic", "multihop", "copyedit"], [50, 18, 16, 16])
+MIXTURE: Weighted[Kind] = Weighted(["story", "arithmetic", "multihop", "copyedit"], [42, 16, 16, 26])
 WRAPPINGS = Weighted(["chat", "plain"], [2, 1])  # experiments prompt through the chat template, so it gets more
 CONTINUE = ["Continue this story.", "Go on with the story.", "How does this story go on?"]
 VALIDATION_SHARE = 16  # one document in this many

@@ -25,8 +25,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from lib.data import corpus
 from lib.data.tokenizer import encode, train_tokenizer
 from lib.models import cache, skills, training
+from lib.models.induction import wire
 from lib.models.training import Example, Recipe
 
+ROPE_THETA = 1e6  # Qwen2's
 CONTEXT = 1024  # positions; the corpus trains the first quarter of them
 VALIDATION_DOCUMENTS = 256
 VALIDATION_SEED = "validation"
@@ -34,7 +36,7 @@ ENCODED_AT_ONCE = 500  # documents; enough to make batch encoding worth it
 TRAINING = "training.json"
 Log = Callable[[dict[str, float]], None]
 DATA = ("arithmetic", "choices", "copyedit", "corpus", "multihop", "stories", "tokenizer", "world")
-SOURCES = [*(f"lib.data.{module}" for module in DATA), "lib.models.training"]
+SOURCES = [*(f"lib.data.{module}" for module in DATA), "lib.models.induction", "lib.models.training"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Rung:
             num_key_value_heads=self.kv_heads,
             intermediate_size=self.intermediate_size,
             max_position_embeddings=CONTEXT,
-            rope_theta=10000.0,
+            rope_theta=ROPE_THETA,
             tie_word_embeddings=True,
             # Narrow models need larger initial weights, or attention stays flat for much of so short a run.
             initializer_range=0.04 if self.hidden_size < 192 else 0.02,
@@ -70,14 +72,15 @@ class Rung:
         )
 
 
-TOKENS = 614_400
+TOKENS = 409_600
+# Heads are at least 32 wide, the smallest that vLLM's attention takes.
 RUNGS: dict[str, Rung] = {
-    "ladder-micro": Rung(32, 2, 2, 1, 96, Recipe(120_000, 4, 1.5e-2), 6),
-    "ladder-60k": Rung(32, 2, 2, 1, 96, Recipe(TOKENS, 4, 1.5e-2), 20),
-    "ladder-160k": Rung(64, 2, 4, 2, 192, Recipe(TOKENS, 4, 1e-2), 30),
-    "ladder-1m": Rung(128, 4, 4, 2, 384, Recipe(TOKENS, 4, 6e-3), 66),
-    "ladder-3m": Rung(192, 6, 6, 2, 576, Recipe(TOKENS, 4, 5e-3), 150),
-    "ladder-10m": Rung(320, 8, 10, 2, 960, Recipe(TOKENS, 4, 3e-3), 320),
+    "ladder-micro": Rung(32, 2, 1, 1, 96, Recipe(120_000, 3, 1e-2), 6),
+    "ladder-60k": Rung(32, 2, 1, 1, 96, Recipe(TOKENS, 3, 1e-2), 20),
+    "ladder-160k": Rung(64, 2, 2, 1, 192, Recipe(TOKENS, 3, 5e-3), 24),
+    "ladder-1m": Rung(128, 4, 4, 2, 384, Recipe(TOKENS, 3, 2.5e-3), 70),
+    "ladder-3m": Rung(192, 6, 6, 2, 576, Recipe(TOKENS, 3, 2e-3), 170),
+    "ladder-10m": Rung(320, 8, 10, 2, 960, Recipe(TOKENS, 3, 1.5e-3), 400),
 }
 QUICK = ["ladder-60k", "ladder-160k", "ladder-1m", "ladder-3m"]
 
@@ -89,9 +92,8 @@ def split_name(name: str) -> tuple[str, str | None]:
         return rung, skill or None
     known = [*RUNGS, *(f"{rung}+{skill}" for rung in RUNGS for skill in skills.SKILLS)]
     near = difflib.get_close_matches(name, known, 1, 0.0)[0]
-    raise ValueError(
-        f"{name!r} is not on the ladder, which has {', '.join(RUNGS)} (or one plus a skill): try {near!r}."
-    )
+    rungs = ", ".join(RUNGS)
+    raise ValueError(f"{name!r} is not on the ladder ({rungs}; alone or plus a skill): did you mean {near!r}?")
 
 
 def folder(name: str) -> Path:
@@ -159,6 +161,7 @@ def _build_rung(place: Path, name: str, skill: None, position: int) -> None:
     with training.one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rung.seed)
         model = Qwen2ForCausalLM._from_config(rung.config(tokenizer), attn_implementation="eager")
+        wire(model)
         stream = corpus_stream(tokenizer, rung.seed)
         record = _timed(name, position, rung.recipe, lambda log: training.train(model, stream, rung.recipe, log))
         record |= validate(model, tokenizer)
