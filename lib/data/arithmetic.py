@@ -1,7 +1,7 @@
 """Word problems in the format of GSM8K: a question, worked steps `<<a+b=c>>c`, and the gold answer after `####`.
 
-Kinds: `add` and `sub` (two-digit operands), `mul` (times tables), `two_step` (two of these in a row). Training and
-held-out problems are disjoint by operands:
+Kinds: `add` and `sub` (a number of two digits and one of 2 to 9, result of two digits), `mul` (times tables of 2 to
+9), `two_step` (two of these in a row). Training and held-out problems are disjoint by operands:
 
 * `add`, `sub`: by the pair of operands (for `add` the unordered pair), so a held-out sum was never seen in training, in
   no template and in neither order, not even as a step of a two-step problem;
@@ -23,6 +23,7 @@ Kind = Literal["add", "sub", "mul", "two_step"]
 Split = Literal["train", "heldout"]
 KINDS: tuple[Kind, ...] = ("add", "sub", "mul", "two_step")
 ITEMS = ["apples", "books", "coins", "eggs", "flowers", "nuts", "pens", "shells", "stamps", "stones", "tickets", "toys"]
+LARGE, SMALL, TABLE = range(10, 100), range(2, 10), range(2, 10)
 CALCULATE = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
@@ -53,23 +54,19 @@ def _step_split(symbol: str, x: int, y: int) -> Split:
 
 @cache
 def pairs(symbol: str, split: Split) -> list[tuple[int, int]]:
-    """All operand pairs of `+`, `-` (two digits each, differences above zero) or `*` in a split."""
+    """All operand pairs of `+`, `-` (right operand in SMALL, left operand and result in LARGE) or `*` in a split."""
     if symbol == "*":
-        return [(x, y) for x in range(2, 13) for y in range(2, 10)]
-    every = [(x, y) for x in range(10, 100) for y in range(10, 100 if symbol == "+" else x)]
+        return [(x, y) for x in TABLE for y in TABLE]
+    every = [(x, y) for x in LARGE for y in SMALL if CALCULATE[symbol](x, y) in LARGE]
     return [(x, y) for x, y in every if _step_split(symbol, x, y) == split]
 
 
 @cache
 def triples(symbols: str, split: Split) -> list[tuple[int, int, int]]:
-    """Operands (x, y, z) of `(x s y) t z` for `symbols` "st": z in 2..19, the first result in 11..99."""
-    return [
-        (x, y, z)
-        for x, y in pairs(symbols[0], split)
-        if 10 < (middle := CALCULATE[symbols[0]](x, y)) < 100
-        for z in range(2, 20)
-        if z < middle and _step_split(symbols[1], middle, z) == split
-    ]
+    """Operands (x, y, z) of `(x s y) t z` for `symbols` "st", both calculations being among the split's `pairs`."""
+    seconds = set(pairs(symbols[1], split))
+    firsts = [(x, y, CALCULATE[symbols[0]](x, y)) for x, y in pairs(symbols[0], split)]
+    return [(x, y, z) for x, y, middle in firsts for z in SMALL if (middle, z) in seconds]
 
 
 @cache

@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from lib.data import corpus
 from lib.data.tokenizer import encode, train_tokenizer
@@ -65,7 +67,7 @@ class Rung:
             rope_theta=ROPE_THETA,
             tie_word_embeddings=True,
             # Narrow models need larger initial weights, or attention stays flat for much of so short a run.
-            initializer_range=0.04 if self.hidden_size < 192 else 0.02,
+            initializer_range=0.04 if self.hidden_size < 320 else 0.02,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -78,9 +80,9 @@ RUNGS: dict[str, Rung] = {
     "ladder-micro": Rung(32, 2, 1, 1, 96, Recipe(120_000, 3, 1e-2), 6),
     "ladder-60k": Rung(32, 2, 1, 1, 96, Recipe(TOKENS, 3, 1e-2), 20),
     "ladder-160k": Rung(64, 2, 2, 1, 192, Recipe(TOKENS, 3, 5e-3), 24),
-    "ladder-1m": Rung(128, 4, 4, 2, 384, Recipe(TOKENS, 3, 2.5e-3), 70),
-    "ladder-3m": Rung(192, 6, 6, 2, 576, Recipe(TOKENS, 3, 2e-3), 170),
-    "ladder-10m": Rung(320, 8, 10, 2, 960, Recipe(TOKENS, 3, 1.5e-3), 400),
+    "ladder-1m": Rung(128, 4, 4, 2, 384, Recipe(TOKENS, 3, 2e-3), 70),
+    "ladder-3m": Rung(256, 4, 4, 2, 640, Recipe(TOKENS, 3, 1.3e-3), 165),
+    "ladder-10m": Rung(320, 8, 10, 2, 960, Recipe(TOKENS, 3, 1e-3), 400),
 }
 QUICK = ["ladder-60k", "ladder-160k", "ladder-1m", "ladder-3m"]
 
@@ -172,7 +174,8 @@ def _build_skill(place: Path, name: str, skill: str, position: int) -> None:
     base = path(name, position)
     lesson = skills.SKILLS[skill]
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager")
+    with _no_bars():
+        model = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager")
     label = f"{name}+{skill}"
     with training.one_thread():
         stream = skills.stream(lesson, tokenizer)
@@ -200,11 +203,24 @@ def _timed(name: str, position: int, recipe: Recipe, train: Callable[[Log], None
     return {"tokens": tokens, "curve": curve} | {name: round(value, 2) for name, value in seconds.items()}
 
 
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """transformers without its progress bars, which would tear ours apart."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def _save(place: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict) -> None:
     """Write the folder. Generation stops at the end of a turn and at the end of a text."""
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.bos_token_id]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(place)
+    with _no_bars():
+        model.save_pretrained(place)
     tokenizer.save_pretrained(place)
     (place / TRAINING).write_text(json.dumps(record | {"torch": torch.__version__}, indent=1), encoding="utf-8")
 
