@@ -5,7 +5,7 @@ whose predecessor equals the current one (Olsson et al. 2022, "In-context Learni
 weights our small models do not find the pair within the half million tokens they are trained on. So block 0 and block 1
 start with one head each wired like this, at the strength of the embeddings; all weights are trained as usual, and the
 rest of the start is random, with small output projections so that it does not drown the circuit. At 300 thousand tokens
-this took ladder-1m from 0.74 to 0.50 nats/token with nothing else changed (one seed; mostly in the stories). With rotary
+this took ladder-1m from 0.74 to 0.50 nats/token with nothing else changed (one seed). With rotary
 angles t_i per token (Su et al. 2021, RoFormer):
 
 * previous token: query and key biases (a cos t_i, -a sin t_i) and (a, 0) in pair i score a^2 sum_i cos((n - 1) t_i) at
