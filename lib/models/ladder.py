@@ -81,7 +81,7 @@ RUNGS: dict[str, Rung] = {
     "ladder-60k": Rung(32, 2, 1, 1, 96, Recipe(TOKENS, 3, 1e-2), 20),
     "ladder-160k": Rung(64, 2, 2, 1, 192, Recipe(TOKENS, 3, 5e-3), 24),
     "ladder-1m": Rung(128, 4, 4, 2, 384, Recipe(TOKENS, 3, 2e-3), 70),
-    "ladder-3m": Rung(256, 4, 4, 2, 640, Recipe(TOKENS, 3, 8e-4), 165),
+    "ladder-3m": Rung(256, 4, 4, 2, 640, Recipe(TOKENS, 3, 1e-3, decay=0.7), 165),
     "ladder-10m": Rung(320, 8, 10, 2, 960, Recipe(TOKENS, 3, 1e-3), 400),
 }
 QUICK = ["ladder-60k", "ladder-160k", "ladder-1m", "ladder-3m"]
