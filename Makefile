@@ -7,6 +7,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
+READY_DEV := .venv/.ready-dev
 ACTIVATE := @echo "To work in this environment yourself: source .venv/bin/activate"
 
 .PHONY: help demo standard test lab figures readme-figures
@@ -18,8 +19,11 @@ help:
 	@echo "make lab       the notebooks in JupyterLab"
 	@echo "make figures   draw the figures again from runs/"
 
+# The first figure, of the smallest model alone, comes while the larger ones still have to run.
 demo: $(READY)
 	@$(BIN)/python -m lib.models.ladder
+	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick --only model=ladder-60k
+	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick
 	@$(BIN)/python -m lib.figures
 	$(ACTIVATE)
@@ -29,7 +33,7 @@ standard: $(READY)
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset standard
 	@$(BIN)/python -m lib.figures
 
-test: $(READY)
+test: $(READY_DEV)
 	$(ACTIVATE)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -46,13 +50,22 @@ readme-figures: figures
 	@cp figures/1a3_speedup.png docs/img/
 
 # On a terminal pip's lines overwrite each other, so that one line shows what is being fetched; elsewhere pip is quiet.
+define install
+	@if [ -t 1 ]; then \
+	  $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '$(1)' \
+	  | awk '{ printf "\r\033[K%.100s", $$0; fflush() } END { print "" }'; \
+	else $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '$(1)'; fi
+	@touch $@
+endef
+
 $(READY): pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
 	  echo "Recount needs Python 3.11, 3.12 or 3.13; install one and name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing PyTorch, transformers, JupyterLab and the rest of pyproject.toml into .venv (minutes, once)"
 	@"$(PYTHON)" -m venv .venv
-	@if [ -t 1 ]; then \
-	  $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' \
-	  | awk '{ printf "\r\033[K%.100s", $$0; fflush() } END { print "" }'; \
-	else $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'; fi
-	@touch $@
+	$(call install,.)
+
+# What only developers need comes on top, so that the demo does not wait for it.
+$(READY_DEV): $(READY)
+	@echo "Installing the test tools of pyproject.toml's [dev] into .venv"
+	$(call install,.[dev])

@@ -29,8 +29,9 @@ def speedup(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table = stats.summarise(pairs)
     slopes = pd.DataFrame(_slopes(pairs))
     figure, axes = style.new(style.TEXT, 3.5, columns=2, sharey=True)
+    looks = style.arm_styles(sorted(set(table.arm)))
     for ax, protocol in zip(axes, PROTOCOLS, strict=True):
-        _lines(ax, table[table.protocol == protocol], _slope_labels(slopes, protocol))
+        _lines(ax, table[table.protocol == protocol], looks, _slope_labels(slopes, protocol))
         _expected_band(ax)
         ax.axhline(1, color="0.6", lw=0.6, zorder=0)
         ax.set(xscale="log", yscale="log", title=_title(protocol, rows), xlabel="model size (parameters, log scale)")
@@ -48,7 +49,7 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     pairs = stats.against(rows)
     table = stats.summarise(pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")], "saved")
     figure, (ax,) = style.new(style.COLUMN, 3.2)
-    _lines(ax, table, {})
+    _lines(ax, table, style.arm_styles(sorted(set(table.arm))), {})
     ax.axhline(0, color="0.6", lw=0.6, zorder=0)
     ax.set(
         xscale="log",
@@ -71,9 +72,9 @@ def one_model(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Speedup of every arm for one model: a point per prompt, the median with its interval."""
     pairs = stats.against(rows)
     pairs = pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")]
-    table = stats.summarise(pairs)
+    table = stats.summarise(pairs).sort_values("arm")
     figure, (ax,) = style.new(style.COLUMN, 2.4)
-    styles = style.arm_styles(list(table.arm))
+    styles = style.arm_styles(sorted(set(table.arm)))
     for y, row in enumerate(table.itertuples()):
         colour = styles[row.arm]["color"]
         points = pairs[pairs.arm == row.arm].ratio
@@ -92,10 +93,10 @@ def one_model(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
 FIGURES = {"1a3_speedup": speedup, "1a3_time_saved": time_saved}
 
 
-def _lines(ax: Axes, table: pd.DataFrame, labels: dict[str, str]) -> None:
+def _lines(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]], labels: dict[str, str]) -> None:
     """One line per arm through the medians, with its interval as a band."""
-    for arm, look in style.arm_styles(list(dict.fromkeys(table.arm))).items():
-        part = table[table.arm == arm].sort_values("parameters")
+    for arm in (arm for arm in looks if arm in set(table.arm)):
+        part, look = table[table.arm == arm].sort_values("parameters"), looks[arm]
         ax.plot(part.parameters, part.estimate, ms=3.5, lw=1, label=labels.get(arm, arm), **look)
         ax.fill_between(part.parameters, part.low, part.high, color=look["color"], alpha=0.18, lw=0)
 

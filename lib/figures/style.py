@@ -40,7 +40,7 @@ def new(width: float, height: float, columns: int = 1, **options: object) -> tup
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Colour and marker of each arm, by its place in the list: told apart in grey too."""
+    """Colour and marker of each arm, by its place in the list (so give every panel the same list)."""
     palette = cycle(sns.color_palette("colorblind"))
     return {a: {"color": c, "marker": m} for a, c, m in zip(arms, palette, cycle(MARKERS))}
 

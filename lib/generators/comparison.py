@@ -34,6 +34,7 @@ SLOW_ARMS = (
     "hf_sequential",
     "eab_sequential",
 )  # one forward per sample and step: timed once however many repeats
+FIXED_ONLY = ("hf_sequential",)  # shown beside `naive` for its overhead per call, which no choice of N changes
 BRANCHING_ARMS = ("eab", "eab_sequential")  # can choose their own number of samples
 
 
@@ -121,7 +122,9 @@ def _plan(
     jobs = []
     for arm in arms:
         own = None if arm in BRANCHING_ARMS else natural
-        asked = {"fixed": fixed} if "@" in arm else {"fixed": fixed, "matched": fixed if natural == fixed else own}
+        asked = {"fixed": fixed}
+        if "@" not in arm and arm not in FIXED_ONLY:
+            asked["matched"] = fixed if natural == fixed else own
         passes = 1 if arm.split("@")[0] in SLOW_ARMS else repeats
         for n in dict.fromkeys(asked[p] for p in protocols if p in asked):
             names = tuple(p for p in protocols if p in asked and asked[p] == n)

@@ -81,7 +81,7 @@ def accuracy(skill: Skill, model: PreTrainedModel, tokenizer: PreTrainedTokenize
     """Share of held-out questions answered rightly, by wrapping and kind; only the number after `####` counts."""
     found: dict[str, dict[str, float]] = {wrapping: {} for wrapping in WRAPPINGS}
     for kind in arithmetic.KINDS:
-        problems = arithmetic.problems(f"exam {kind}", skill.examined, kind, "heldout")
+        problems = arithmetic.problems(f"final exam {kind}", skill.examined, kind, "heldout")
         for wrapping in WRAPPINGS:
             prompts = [prompt_and_answer(problem, wrapping)[0] for problem in problems]
             written = greedy(model, tokenizer, prompts, LONGEST_ANSWER)
