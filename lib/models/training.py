@@ -31,8 +31,9 @@ class Recipe:
     """How to train; the schedule is warm-up, constant, then linear to `final` over the last `decay` of the tokens."""
 
     tokens: int  # targets seen, at least
-    rows: int  # rows of ROW tokens per step
+    rows: int  # per step
     learning_rate: float
+    row: int = ROW  # tokens of a row at most; attention costs its square, so short documents want short rows
     warmup: int = 30  # steps
     decay: float = 0.4
     final: float = 0.03
@@ -64,15 +65,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def pack(examples: Iterator[Example], rows: int) -> Iterator[list[list[Example]]]:
-    """Fill rows of at most ROW tokens with whole examples, taking the first of the next LOOKAHEAD that fits."""
+def pack(examples: Iterator[Example], rows: int, length: int = ROW) -> Iterator[list[list[Example]]]:
+    """Fill rows of at most `length` tokens with whole examples, taking the first of the next LOOKAHEAD that fits."""
     pool, batch = [], []
     while True:
         while len(pool) < LOOKAHEAD and (example := next(examples, None)):
             pool.append(example)
         if not pool:
             break
-        batch.append(_fill(pool))
+        batch.append(_fill(pool, length))
         if len(batch) == rows:
             yield batch
             batch = []
@@ -80,8 +81,8 @@ def pack(examples: Iterator[Example], rows: int) -> Iterator[list[list[Example]]
         yield batch
 
 
-def _fill(pool: list[Example]) -> list[Example]:
-    row, room = [pool.pop(0)], ROW
+def _fill(pool: list[Example], room: int) -> list[Example]:
+    row = [pool.pop(0)]
     room -= len(row[0].ids)
     while fitting := next((example for example in pool if len(example.ids) <= room), None):
         pool.remove(fitting)
@@ -149,7 +150,7 @@ def train(
     optimizing = optimizers(model, recipe)
     model.train()
     seen = 0
-    for step, batch in enumerate(pack(examples, recipe.rows)):
+    for step, batch in enumerate(pack(examples, recipe.rows, recipe.row)):
         rate = recipe.learning_rate * recipe.scale(step, seen / recipe.tokens)
         for group in (group for optimizer in optimizing for group in optimizer.param_groups):
             group["lr"] = rate
