@@ -179,7 +179,8 @@ def _sentence(cls: type[Params], error: ValidationError) -> str:
     if first["type"] == "string_type" and isinstance(value, int | float):
         return f"{sentence}; papermill reads -p values as numbers where it can, so type -r {name} {value}."
     if first["type"] == "list_type" and annotation == list[str] and isinstance(value, str):
-        return f"{sentence}; type -y '{name}: [{value.replace(',', ', ')}]'."
+        items = value.replace(",", ", ")
+        return f"{sentence}; type -y '{name}: [{items}]' to papermill, or --set '{name}=[{items}]' to the sweep."
     return f"{sentence} ({cls.model_fields[name].description})."
 
 

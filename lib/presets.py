@@ -103,7 +103,14 @@ def _assignment(experiment: str, text: str) -> tuple[str, Any]:
     kind = schema(experiment).model_fields[name].annotation
     if kind is float:  # YAML 1.1 takes 1e-4 for text
         return name, _float(value)
-    return name, yaml.safe_load(value) if kind in (int, bool) or get_origin(kind) is list else value
+    if kind not in (int, bool) and get_origin(kind) is not list:
+        return name, value
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParameterError(
+            f"{text!r} cannot be read; write a list as '{name}=[a, b]' and a number plainly."
+        ) from None
 
 
 def _float(text: str) -> float | str:

@@ -264,6 +264,8 @@ def _checked(path: Path) -> dict[str, Any]:
         raise ValueError(f"metrics.json is not of schema {SCHEMA}")
     if wrong := [key for key, kind in needed.items() if not isinstance(metrics.get(key), kind)]:
         raise ValueError(f"metrics.json lacks {', '.join(wrong)}")
+    if set(metrics["bytes"]) != set(RECORDS):
+        raise ValueError("metrics.json does not vouch for both record files")
     if not (path.parent / "config.yaml").exists():
         raise ValueError("config.yaml is missing")
     for name, size in metrics["bytes"].items():

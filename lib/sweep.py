@@ -226,6 +226,8 @@ def main(
     except ParameterError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    if not tasks:
+        _say("No cell is left after --only and --skip.")
     if dry_run:
         print(table(tasks))
         return

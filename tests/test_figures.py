@@ -49,7 +49,7 @@ def test_speedup_is_log_log_with_every_arm_and_the_expected_band(rows):
         np.testing.assert_allclose(line(ax, "batched").get_ydata(), 7.0)
         np.testing.assert_allclose(line(ax, "eab").get_xdata(), sorted(SIZES.values()))
         assert "+0.10" in line(ax, "eab").get_label(), "the exponent that was planted"
-        assert "n = 6 prompts" in ax.get_title()
+        assert "n = 6" in ax.get_title()
         ticks = [tick.get_text() for tick in ax.get_xticklabels()]
         assert ticks == ["160k", "1m", "3m", "0.5B", "7B"]
     labels = [text.get_text() for text in drawn.figure.legends[0].get_texts()]
@@ -72,7 +72,8 @@ def test_saved_seconds_are_differences_and_can_be_negative(rows):
 def test_missing_cells_and_random_weights_are_said_on_figure_and_caption(rows):
     rows.loc[rows.model == "ladder-3m", "dummy"] = True
     drawn = scaling.speedup(rows, ["ladder-60k"])
-    assert "ladder-60k" in drawn.figure.get_suptitle()
+    assert "No finished run: ladder-60k" in drawn.figure.get_suptitle()
+    assert "Random weights, cost only: ladder-3m" in drawn.figure.get_suptitle()
     assert "ladder-60k" in drawn.caption
     assert "Random weights, cost only: ladder-3m" in drawn.caption
 
@@ -108,3 +109,12 @@ def test_every_registered_figure_belongs_to_an_experiment():
     found = figures.specs()
     assert {"1a3_speedup", "1a3_time_saved"} <= set(found)
     assert {spec.experiment for spec in found.values()} <= set(EXPERIMENTS)
+
+
+def test_too_few_prompts_get_no_interval(rows):
+    few = rows[rows.prompt < 3]
+    for drawn in (scaling.speedup(few), scaling.time_saved(few)):
+        bands = [
+            c for ax in drawn.figure.axes for c in ax.collections if c.get_label() != "expected in the original plan"
+        ]
+        assert all(len(path.vertices) <= 1 for band in bands for path in band.get_paths())

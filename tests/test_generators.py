@@ -191,7 +191,7 @@ def reference_eab(m, ids, params, seed):
     live, done = [([], 0.0)], []
     for t in range(params.max_new_tokens):
         budget, children = params.max_paths - len(live), []
-        u = uniforms(seed, t, len(live) * k).reshape(len(live), k)
+        u = uniforms(seed, 2**32 + t, len(live) * k).reshape(len(live), k)
         for i, (path, logprob) in enumerate(live):
             p = law(m, torch.cat([ids, torch.tensor(path, dtype=torch.long)]), params)
             width = 1
@@ -225,12 +225,33 @@ def test_eab_extremes():
     assert stuck.trace["live"] == [1, 3, 3, 3, 3, 3], "one place left makes one child: the original's quirk, kept"
 
 
+def test_new_trees_do_not_attend_over_finished_ones():
+    """One path per tree, so a round of n trees is n chains: queries x keys are known, and FLOPs linear in them."""
+
+    def flops(n):
+        return run("eab", SamplingParams(num_samples=n, max_new_tokens=6, threshold=1.1)).cost.flops
+
+    per_pair, steps = 4 * 2 * 4 * 8, range(1, 6)  # 4 x layers x heads x head size
+    one_tree = sum(11 + t for t in steps)
+    for n in (3, 5):
+        pairs = sum(
+            (n - 1) * (11 + (n - 1) * t) for t in steps
+        )  # the second round, on a pool that starts at the prompt
+        linear = (n - 1) * (flops(1) - prefill_flops() - per_pair * one_tree)
+        assert flops(n) == flops(1) + linear + per_pair * pairs
+
+
+def prefill_flops():
+    return run("eab", SamplingParams(num_samples=1, max_new_tokens=1, threshold=1.1)).cost.flops
+
+
 def test_asked_for_samples_eab_grows_more_trees_and_pays_for_them():
     one = run("eab", SamplingParams(num_samples=None, max_new_tokens=6, threshold=1.1))
     five = run("eab", SamplingParams(num_samples=5, max_new_tokens=6, threshold=1.1))
     assert five.trace["trees"] == 5
     assert five.cost.decode_tokens == 5 * one.cost.decode_tokens
     assert five.cost.prefill_tokens == one.cost.prefill_tokens, "the prompt is prefilled once for all trees"
+    assert five.cost.kv_bytes == (11 + five.cost.decode_tokens) * slot_bytes(model())
     assert len({tuple(t) for t in tokens(five)}) > 1, "trees must not share random numbers"
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from lib.data import corpus, stories
 from lib.data.choices import Draw
 
-ATTEMPTS = 3000  # stories tried per prompt; about one in fifteen of those long enough ends on the wanted token
+ATTEMPTS = 1000  # stories tried per prompt; about one in fifteen of those long enough ends on the wanted token
 LOOKS = 50  # stories tried before a prompt is held to need one more whole story in front
 LEFT = 3  # sentences still untold: enough for 30 new tokens, so that a model has no reason to stop at once
 
@@ -33,20 +33,20 @@ def natural_prompts(tokenizer: PreTrainedTokenizerBase, count: int, tokens: int,
     Raises ValueError where the tokenizer has no such prompts.
     """
     found: dict[str, Prompt] = {}
-    whole, long_enough = 0, False
+    lengths: set[int] = set()
+    whole = 0
     for attempt in range(ATTEMPTS * count):
         told = _told(tokenizer, tokens, whole, Draw(f"prompt {seed} {attempt}"))
         if told is not None:
-            long_enough = True
-            found |= {prompt.text: prompt for prompt in told}
-        elif not long_enough and attempt % LOOKS == LOOKS - 1:
+            lengths.add(len(told.ids))
+            found |= {told.text: told} if len(told.ids) == tokens else {}
+        elif not lengths and attempt % LOOKS == LOOKS - 1:
             whole += 1
         if len(found) == count:
             return list(found.values())
-    shortest = len(encode(tokenizer, corpus.CONTINUE[0]))
     raise ValueError(
-        f"Only {len(found)} of {count} prompts of exactly {tokens} tokens could be made with this tokenizer; "
-        f"its chat template alone takes {shortest}, so try prompt_tokens of {shortest + 40} or more."
+        f"Only {len(found)} of {count} prompts of exactly {tokens} tokens could be made with this tokenizer, whose "
+        f"sentences end elsewhere: try prompt_tokens of {min(lengths - {tokens})}."
     )
 
 
@@ -58,10 +58,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
 
 
-def _told(tokenizer: PreTrainedTokenizerBase, tokens: int, whole: int, draw: Draw) -> list[Prompt] | None:
-    """`whole` stories and the beginning of another: one prompt, or none if no sentence ends at the wanted length.
+def _told(tokenizer: PreTrainedTokenizerBase, tokens: int, whole: int, draw: Draw) -> Prompt | None:
+    """`whole` stories and the beginning of another, up to the first sentence that ends at or behind the wanted length.
 
-    None (instead of an empty list) where even all of the last story that may be told is too short.
+    None where even all of the last story that may be told is too short.
     """
     text = draw.pick(corpus.CONTINUE) + "\n\n"
     text += "".join(" ".join(stories.sentences(draw)) + "\n\n" for _ in range(whole))
@@ -72,5 +72,5 @@ def _told(tokenizer: PreTrainedTokenizerBase, tokens: int, whole: int, draw: Dra
         candidate = text + " ".join(told[:cut])
         ids = encode(tokenizer, candidate)
         if len(ids) >= tokens:
-            return [Prompt(candidate, ids)] if len(ids) == tokens else []
-    return []
+            return Prompt(candidate, ids)
+    return None

@@ -13,13 +13,14 @@ from lib import console, figures, paths, presets, provenance, runs
 from lib.figures import style
 from lib.params import ParameterError, config_hash, nearest
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
 def draw(
     names: Annotated[list[str] | None, typer.Argument(help="figures to draw; default: all of them")] = None,
     preset: Annotated[str, typer.Option(help="draw this preset's runs; default: the preset of the newest run")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE that the sweep was given")] = None,
     runs_dir: Annotated[Path | None, typer.Option(help="where the runs are; default: runs/")] = None,
     out: Annotated[Path | None, typer.Option(help="where the figures go; default: figures/")] = None,
 ) -> None:
@@ -33,37 +34,39 @@ def draw(
     for name in names or known:
         if name not in known:
             raise ParameterError(f"There is no figure {name!r}; {nearest(name, known)}")
-    drawn = [name for name in names or known if _draw(known[name], preset, runs_dir, out or paths.FIGURES)]
-    if not drawn:
-        raise ParameterError("No finished run was found, so there is nothing to draw; run 'make demo' first.")
+    for name in names or known:
+        _draw(known[name], preset, set_ or [], runs_dir, out or paths.FIGURES)
 
 
-def _draw(spec: figures.Spec, preset: str, runs_dir: Path | None, out: Path) -> bool:
-    rows, missing = grid_rows(spec.experiment, preset, runs_dir)
-    if rows.empty:
-        print(f"{spec.name}: no finished run of {spec.experiment}; nothing drawn", file=sys.stderr)
-        return False
+def _draw(spec: figures.Spec, preset: str, set_: list[str], runs_dir: Path | None, out: Path) -> None:
+    rows, missing = grid_rows(spec.experiment, preset, set_, runs_dir)
     commit = provenance.git_state()["commit"]
     source = f"commit {commit}; runs {', '.join(sorted(set(rows.run)))}"
     saved = style.save(spec.draw(rows, missing), spec.name, out, source)
-    print(f"{saved[0]} (+ .png .csv .txt)")
-    return True
+    print(f"{saved[0]} (+ .png .csv .txt), preset {rows.preset.iloc[-1]}")
 
 
-def grid_rows(experiment: str, preset: str, runs_dir: Path | None) -> tuple[pd.DataFrame, list[str]]:
+def grid_rows(experiment: str, preset: str, set_: list[str], runs_dir: Path | None) -> tuple[pd.DataFrame, list[str]]:
     """Measurement rows of the finished cells of a preset, and the labels of its cells that have none.
 
-    An empty `preset` means the one that the newest run was made with.
+    An empty `preset` means the one that the newest sweep was made with. ParameterError where nothing can be drawn.
     """
     done = runs.finished(experiment, runs_dir)
     preset = preset or next((r.config["preset"] for r in reversed(done) if r.config["preset"]), "")
     if not preset:
-        return pd.DataFrame(), []
-    wanted = {config_hash(cell.resolved()): cell.label for cell in presets.cells(experiment, preset)}
+        raise ParameterError(
+            f"There are {len(done)} finished runs of {experiment} and none of a sweep, which a figure needs: run "
+            f"'python -m lib.sweep {experiment} --preset quick' (or 'make demo') first."
+        )
+    wanted = {config_hash(cell.resolved()): cell.label for cell in presets.cells(experiment, preset, set_=set_)}
     finished = {run.metrics["config_hash"]: run.dir.name for run in done}
     rows = runs.load(experiment, runs_dir)
-    chosen = [finished[h] for h in wanted if h in finished]
-    rows = rows[rows.run.isin(chosen)] if len(rows) else rows
+    rows = rows[rows.run.isin([finished[h] for h in wanted if h in finished])]
+    if rows.empty:
+        raise ParameterError(
+            f"None of the {len(done)} finished runs of {experiment} is a cell of preset {preset!r}: name another, "
+            "or give --set what the sweep was given."
+        )
     return rows, [label for h, label in wanted.items() if h not in finished]
 
 

@@ -14,7 +14,7 @@ from lib.metrics import stats
 
 EXPERIMENT = "1a3_scaling"
 
-# Speedups of EAB over naive that the plan of exp. 1.A.3 expects of Qwen2.5: parameters, lowest, highest.
+# Speedups of EAB over naive that the plan of the experiment expects of Qwen2.5: parameters, lowest, highest.
 EXPECTED = pd.DataFrame(
     [(0.49e9, 1.8, 2.2), (1.54e9, 2.0, 2.5), (3.09e9, 2.2, 2.8), (7.62e9, 2.5, 3.2)],
     columns=["parameters", "low", "high"],
@@ -37,9 +37,10 @@ def speedup(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
         ax.set(xscale="log", yscale="log", title=_title(protocol, rows), xlabel="model size (parameters, log scale)")
         _size_ticks(ax, rows)
         _times_ticks(ax)
-    style.legend_below(figure, axes[0], 3, "arm: exponent of parameters with 95 % interval, left panel")
+    exponents = "arm: exponent of parameters, with its 95 % interval over prompts (left panel)"
+    style.legend_below(figure, axes[0], 3, exponents if len(slopes) else None)
     axes[0].set_ylabel("speedup over naive (wall time)")
-    style.note_missing(figure, missing)
+    style.note(figure, missing, _dummies(rows))
     data = table.merge(slopes, on=["protocol", "arm"], how="left") if len(slopes) else table
     return Drawn(figure, data, _speedup_caption(rows, table, missing))
 
@@ -59,7 +60,7 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     )
     _size_ticks(ax, rows)
     style.legend_below(figure, ax, 2)
-    style.note_missing(figure, missing)
+    style.note(figure, missing, _dummies(rows))
     caption = (
         f"Wall-clock seconds saved per prompt against {_samples(rows)} naive generations, median over "
         f"{table.n.min()} prompts per model with 95 % bootstrap intervals. Below zero an arm is slower than naive. "
@@ -79,14 +80,16 @@ def one_model(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
         colour = styles[row.arm]["color"]
         points = pairs[pairs.arm == row.arm].ratio
         ax.plot(points, [y] * len(points), "o", ms=3, mfc="none", color=colour)
-        ax.errorbar(
-            row.estimate, y, xerr=[[row.estimate - row.low], [row.high - row.estimate]], fmt="D", ms=4, color=colour
-        )
+        ax.plot(row.estimate, y, "D", ms=4, color=colour)
+        if row.n >= stats.ENOUGH:
+            ax.hlines(y, row.low, row.high, color=colour)
     ax.axvline(1, color="0.6", lw=0.6, zorder=0)
-    ax.set(xscale="log", xlabel="speedup over naive (wall time)", title=_title("fixed", rows))
+    title = f"{_short_name(rows.model.iloc[0])}: {_title('fixed', rows)}"
+    ax.set(xscale="log", xlabel="speedup over naive (wall time)", title=title)
     ax.set_yticks(range(len(table)), table.arm)
     ax.invert_yaxis()
     _times_ticks(ax, "x")
+    style.note(figure, missing, _dummies(rows))
     return Drawn(figure, table, f"Speedup over naive for {rows.model.iloc[0]}. {_setting(rows)}")
 
 
@@ -98,7 +101,8 @@ def _lines(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]], l
     for arm in (arm for arm in looks if arm in set(table.arm)):
         part, look = table[table.arm == arm].sort_values("parameters"), looks[arm]
         ax.plot(part.parameters, part.estimate, ms=3.5, lw=1, label=labels.get(arm, arm), **look)
-        ax.fill_between(part.parameters, part.low, part.high, color=look["color"], alpha=0.18, lw=0)
+        known = part[part.n >= stats.ENOUGH]
+        ax.fill_between(known.parameters, known.low, known.high, color=look["color"], alpha=0.18, lw=0)
 
 
 def _slopes(pairs: pd.DataFrame) -> list[dict[str, object]]:
@@ -157,7 +161,9 @@ def _short_name(model: str) -> str:
 
 def _times_ticks(ax: Axes, axis: str = "y") -> None:
     scale = getattr(ax, f"{axis}axis")
-    scale.set(major_locator=FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32]), minor_locator=NullLocator())
+    scale.set(
+        major_locator=FixedLocator([0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32]), minor_locator=NullLocator()
+    )
     scale.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
     scale.set_minor_formatter(NullFormatter())
 
@@ -170,9 +176,9 @@ def _title(protocol: str, rows: pd.DataFrame) -> str:
     part = rows[rows.protocol == protocol]
     prompts = part.groupby("model").prompt.nunique().min()
     if protocol == "fixed":
-        return f"N = {_samples(rows)} for all; n = {prompts} prompts"
+        return f"N = {_samples(rows)} for all; prompts: n = {prompts}"
     drawn = part[part.arm == "naive"].num_samples
-    return f"{PROTOCOLS[protocol]} (median {np.median(drawn):g}); n = {prompts} prompts"
+    return f"{PROTOCOLS[protocol]} (median {np.median(drawn):g}); prompts: n = {prompts}"
 
 
 def _setting(rows: pd.DataFrame) -> str:
@@ -182,8 +188,12 @@ def _setting(rows: pd.DataFrame) -> str:
         f"{first.prompt_tokens}-token prompts, up to {first.max_new_tokens} new tokens, temperature "
         f"{first.temperature:g}, EAB threshold {thresholds} of ln |V|, {first.threads} thread(s). "
     )
-    dummies = sorted(set(rows[rows.dummy].model))
+    dummies = _dummies(rows)
     return text + (f"Random weights, cost only: {', '.join(dummies)}. " if dummies else "")
+
+
+def _dummies(rows: pd.DataFrame) -> list[str]:
+    return sorted(set(rows[rows.dummy.astype(bool)].model))
 
 
 def _missing_sentence(missing: Sequence[str]) -> str:
@@ -194,7 +204,8 @@ def _speedup_caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[
     return (
         f"Wall-time speedup over naive sequential generation against model size, median over {table.n.min()} prompts "
         "per model, paired by prompt, with 95 % bootstrap intervals; the legend gives each arm's exponent of size with "
-        "its interval. Left: every arm draws the same number of samples. Right: the number EAB chose for each prompt. "
+        "its interval. Left: every arm draws the same number of samples (EAB grows further trees where one "
+        "returns fewer, which is ours). Right: the number EAB chose for each prompt. "
         "The hatched band is what the experiment's plan expects of EAB on Qwen2.5; it is drawn, not measured. "
         f"{_setting(rows)}{_missing_sentence(missing)}"
     )

@@ -52,10 +52,12 @@ def legend_below(figure: Figure, ax: Axes, columns: int, title: str | None = Non
     )
 
 
-def note_missing(figure: Figure, missing: Sequence[str]) -> None:
-    """Name the grid cells without a finished run on the figure itself."""
-    if missing:
-        figure.suptitle(f"No finished run: {', '.join(missing)}", fontsize=7, color="firebrick")
+def note(figure: Figure, missing: Sequence[str], dummies: Sequence[str]) -> None:
+    """Say on the figure itself which grid cells have no finished run, and which models have random weights."""
+    notes = [f"No finished run: {', '.join(missing)}"] if missing else []
+    notes += [f"Random weights, cost only: {', '.join(dummies)}"] if dummies else []
+    if notes:
+        figure.suptitle("\n".join(notes), fontsize=7, color="firebrick")
 
 
 def save(drawn: Drawn, name: str, folder: Path, source: str) -> list[Path]:

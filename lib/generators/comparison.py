@@ -3,11 +3,12 @@ random order.
 
 Two protocols, side by side:
 - `fixed`: every arm is asked for the same N. This is the primary one: nobody's behaviour chooses the workload.
-- `matched`: the original's. EAB runs first with its natural number of samples, untimed; that number is what the others
-  are asked for.
+- `matched`: the original's. EAB runs first with its natural number of samples, untimed; that number is what the
+  others are asked for.
 
 The untimed EAB pass also warms the model up for the prompt. All timed passes of a prompt are then shuffled, so that
-a machine that slows down slows every arm alike. Where EAB's own number happens to be N, one pass serves both
+a machine that slows down slows every arm alike. Slow arms (one forward per sample and step) are timed once however
+many repeats: a long pass averages over its own steps. Where EAB's own number happens to be N, one pass serves both
 protocols.
 
 An arm is the name of a generator, or `eab@0.1` for EAB at another threshold (fixed protocol only: it would need an
@@ -95,6 +96,7 @@ def trials(
 
     `params.num_samples` is the fixed protocol's N. Prompt i uses random seed (seed, i) for all arms and repeats.
     """
+    _check_context(model, prompts, params.max_new_tokens)
     shuffle = random.Random(seed)
     at_most = len(_plan(0, arms, -1, 0, repeats, protocols))  # fewer where the two protocols coincide
     with tqdm(total=at_most * len(prompts), desc="timed passes", unit="pass") as bar:
@@ -108,6 +110,15 @@ def trials(
                 output = _run(job.arm, model, prompt, replace(params, num_samples=job.num_samples), _seed(seed, i))
                 bar.update()
                 yield replace(job, order=order, output=output)
+
+
+def _check_context(model: nn.Module, prompts: list[LongTensor], max_new_tokens: int) -> None:
+    longest, context = max(map(len, prompts)) + max_new_tokens, model.config.max_position_embeddings
+    if longest > context:
+        raise ValueError(
+            f"Prompts and new tokens come to {longest} tokens, but the model reads {context} at most: "
+            "lower prompt_tokens or max_new_tokens."
+        )
 
 
 def warm_up(model: nn.Module, prompt: LongTensor, arms: list[str], params: SamplingParams) -> None:
@@ -144,7 +155,7 @@ def _seed(seed: int, prompt: int) -> int:
 
 
 def _branching(trace: dict[str, Any]) -> dict[str, Any]:
-    """Branching statistics of exp. 1.A.1, counted as events: positions are steps after the prompt."""
+    """Where a branching arm branched, counted as events; positions are steps after the prompt."""
     if "branch_positions" not in trace:
         return {}
     positions, steps = trace["branch_positions"], sum(trace["live"])

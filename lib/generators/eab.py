@@ -1,17 +1,19 @@
 """Entropy-adaptive branching (EAB) as its authors describe it, on an engine that decodes all live paths of a step
 at once.
 
-The algorithm, from the published code: at every step each live path looks at the entropy of its next-token law,
-divided by ln |V|. At or above `threshold` it branches into `branch_factor` different tokens (sampled without
-replacement), below it draws one. Branching respects a budget of `max_paths` minus the paths live when the step
-began: if only 0 < b < branch_factor places are left it makes b children, and with none left it still makes two and
-leaves it to pruning, which keeps the `max_paths` paths of highest log-probability. A path that emits a stop id is
-complete and leaves the budget, so a tree may return more than `max_paths` samples. All samples count the same.
+The algorithm, from the published code: at every step each live path looks at the entropy of its next-token law
+(after temperature and filters), divided by ln |V| (the vocabulary of the model's configuration, padding ids
+included). At or above `threshold` it branches into `branch_factor` different tokens (sampled without replacement),
+below it draws one. Branching respects a budget of `max_paths` minus the paths live when the step began: if only 0 <
+b < branch_factor places are left it makes b children, and with none left it still makes two and leaves it to
+pruning, which keeps the `max_paths` paths of highest log-probability. A path that emits a stop id is complete and
+leaves the budget, so a tree may return more than `max_paths` samples. All samples count the same.
 
 That sampler is biased (children get equal weights, pruning drops the tail, a gate hands one draw to all
 descendants); it is kept faithful here so that its cost and its bias can be measured. `num_samples=None` returns
 what one tree returns. Asked for N samples, further trees grow from the same prefilled prompt, all together, until
-there are N; a surplus is dropped at random. Their cost counts.
+there are N; a surplus is dropped at random and its cost counts. (Growing more trees is ours: the published EAB
+returns what one tree returns.)
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from lib.generators.engines import Engine, PackedTree
 from lib.generators.sampling import draw_distinct, entropy, probabilities, uniforms
 from lib.metrics.cost import CostMeter
 
-TREE_STRIDE = 2**32  # random streams are numbered tree * TREE_STRIDE + step, so trees never share one
+TREE_STRIDE = 2**32  # tree i reads streams (i + 1) * TREE_STRIDE + step: shared with no other tree and no other arm
 
 
 @per_prompt
@@ -127,7 +129,7 @@ class _Forest:
         """float64 [D, k]: the j-th live path of a tree reads the j-th row of stream (tree, t)."""
         k = self._params.branch_factor
         per_tree = [
-            uniforms(self._seed, tree * TREE_STRIDE + t, len(list(paths)) * k).reshape(-1, k)
+            uniforms(self._seed, (tree + 1) * TREE_STRIDE + t, len(list(paths)) * k).reshape(-1, k)
             for tree, paths in groupby(live, lambda p: p.tree)
         ]
         return torch.from_numpy(np.concatenate(per_tree))

@@ -22,7 +22,7 @@ from torch import LongTensor, Tensor, nn
 from lib.generators.common import SamplingParams
 from lib.generators.decode import prefill
 from lib.generators.kv_cache import BufferCache
-from lib.metrics.cost import CostMeter
+from lib.metrics.cost import CostMeter, kv_bytes
 
 
 class Engine(Protocol):
@@ -47,6 +47,7 @@ class PackedTree:
         self._logits, self._cache = prefill(model, prompt, room=params.max_paths * params.max_new_tokens)
 
     def roots(self, n: int) -> Tensor:
+        self._forget_trees()
         self._depth = 0
         self._seen = torch.ones(n, self._prompt_len, dtype=torch.bool, device=self._logits.device)
         return self._logits.expand(n, -1)
@@ -72,6 +73,14 @@ class PackedTree:
     def finish(self) -> None:
         self._meter.hold([self._cache])
         self._meter.retire([self._cache])
+
+    def _forget_trees(self) -> None:
+        """Give the pool back to the prompt, so that new trees do not attend over the slots of finished ones."""
+        self._meter.hold([self._cache])
+        grown = kv_bytes(self._cache)
+        self._cache.keep(self._prompt_len)
+        self._meter.cost.kv_bytes += grown - kv_bytes(self._cache)
+        self._pool_len = self._prompt_len
 
 
 class SequentialPaths:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+ENOUGH = (
+    6  # prompts: of fewer, even the range of all values holds their median less than 95 % of the time (1 - 2^(1-n))
+)
 RESAMPLES = 4000
 SEED = 20_000
 
@@ -28,7 +31,10 @@ class Interval:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        prompts = f"{self.n} prompt{'s' if self.n > 1 else ''}"
+        if self.n < ENOUGH:
+            return f"{self.estimate:.1f} ({prompts}: too few for an interval)"
+        return f"{self.estimate:.1f} (95 % interval {self.low:.1f} to {self.high:.1f}, {prompts})"
 
 
 def bootstrap(
@@ -56,7 +62,8 @@ def loglog_slope(x: np.ndarray, y: np.ndarray) -> Interval:
     """Exponent b of y ~ x^b with its interval: least squares on (ln x, ln median over prompts of y).
 
     x positive [m] (models), y positive [m, n] (models x prompts); prompts are resampled jointly over all models,
-    because every model saw the same ones. Needs two models or more.
+    because every model saw the same ones. The interval is over prompts: how well few models lie on a line is not in
+    it. Needs two models or more.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(x) < 2:
