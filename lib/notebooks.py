@@ -71,7 +71,7 @@ def execute(
     except PapermillExecutionError as error:
         log["stderr_file"].write(ESCAPES.sub("", "\n".join(error.traceback)) + "\n")
         log["stderr_file"].flush()
-        reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0][:300]
+        reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0][:300].rstrip(".")
         raise NotebookError(f"The run failed in cell [{error.exec_count}] with {reason}; see {target}") from None
     except DeadKernelError:
         raise NotebookError(f"The run's kernel died, perhaps out of memory; see {folder / 'log.txt'}") from None

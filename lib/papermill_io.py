@@ -125,6 +125,10 @@ def _into_run_folder(input_path: str, output_path: str, parameters: dict[str, An
     status = Status()
     try:
         notebooks.execute(notebook, params, parameters, folder, output, status.show, **options)
+    except KeyboardInterrupt:
+        status.close()
+        print(f"Stopped; {folder} holds an incomplete run, which nothing will count.", file=sys.stderr)
+        sys.exit(130)
     finally:
         status.close()
     print(f"Complete: {folder}", file=sys.stderr)

@@ -215,7 +215,8 @@ def resolve_name(name: str) -> str:
         return _folder(Path(path))
     if HUB_ID.fullmatch(name):
         return name
-    expected = f"the nearest name is '{nearest(name)}'; a hub id (owner/name) or a folder with a model works too"
+    guess = "" if len(Path(name).parts) > 1 else f"the nearest name is '{nearest(name)}'; "
+    expected = guess + "a short name, a hub id (owner/name) or a folder with a model works"
     raise ModelError(f"No model is called {name!r} and no such folder exists: {expected}.")
 
 
