@@ -11,9 +11,9 @@ leaves the budget, so a tree may return more than `max_paths` samples. All sampl
 
 That sampler is biased (children get equal weights, pruning drops the tail, a gate hands one draw to all
 descendants); it is kept faithful here so that its cost and its bias can be measured. `num_samples=None` returns
-what one tree returns. Asked for N samples, further trees grow from the same prefilled prompt, all together, until
-there are N; a surplus is dropped at random and its cost counts. (Growing more trees is ours: the published EAB
-returns what one tree returns.)
+what one tree returns. Asked for N samples, further trees grow from the same prefilled prompt, all together, with the
+budget of what is missing, until there are N; a surplus is dropped at random and its cost counts. (Growing more trees
+is ours: the published EAB returns what one tree returns.)
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def branch(engine: Engine, vocab_size: int, params: SamplingParams, seed: int) -
     paths: list[Path] = []
     while not paths or len(paths) < (params.num_samples or 0):
         missing = (params.num_samples or 1) - len(paths)
-        paths += forest.grow(math.ceil(missing * forest.trees / len(paths)) if paths else 1)
+        more = math.ceil(missing * forest.trees / len(paths)) if paths else 1
+        paths += forest.grow(more, max(missing, params.branch_factor) if paths else params.max_paths)
     engine.finish()
     trace = forest.trace | {"trees": forest.trees, "paths": len(paths)}
     if params.num_samples and len(paths) > params.num_samples:
@@ -81,8 +82,9 @@ class _Forest:
         self.trees = 0
         self.trace: dict[str, Any] = {"live": [], "branch_positions": [], "pruned": 0, "normalised_entropy": 0.0}
 
-    def grow(self, n: int) -> list[Path]:
-        """Grow n more trees; all their paths, tree by tree, those that met a stop id first."""
+    def grow(self, n: int, max_paths: int) -> list[Path]:
+        """Grow n more trees of a budget; all their paths, tree by tree, those that met a stop id first."""
+        self._max_paths = min(max_paths, self._params.max_paths)
         live = [Path(self.trees + i, [], 0.0) for i in range(n)]
         self.trees += n
         finished: list[Path] = []
@@ -101,7 +103,7 @@ class _Forest:
     def _children(self, live: list[Path], logits: Tensor, t: int) -> list[Path]:
         k = self._params.branch_factor
         entropies, tokens, logprobs = self._draw(live, logits, t)
-        places = {tree: self._params.max_paths - len(list(paths)) for tree, paths in groupby(live, lambda p: p.tree)}
+        places = {tree: self._max_paths - len(list(paths)) for tree, paths in groupby(live, lambda p: p.tree)}
         children = []
         for i, path in enumerate(live):
             branches = entropies[i] >= self._params.threshold
@@ -139,9 +141,9 @@ class _Forest:
         kept = []
         for _, group in groupby(paths, lambda p: p.tree):
             tree = list(group)
-            if len(tree) > self._params.max_paths:
+            if len(tree) > self._max_paths:
                 ranked = sorted(range(len(tree)), key=lambda i: -tree[i].logprob)
-                self.trace["pruned"] += len(tree) - self._params.max_paths
-                tree = [tree[i] for i in sorted(ranked[: self._params.max_paths])]
+                self.trace["pruned"] += len(tree) - self._max_paths
+                tree = [tree[i] for i in sorted(ranked[: self._max_paths])]
             kept += tree
         return kept
