@@ -14,7 +14,7 @@ ACTIVATE := @echo "To work in this environment yourself: source .venv/bin/activa
 
 help:
 	@echo "make demo      train the tiny models, run the experiments, draw the figures"
-	@echo "make standard  the same models, more prompts and repeats: the numbers the README quotes"
+	@echo "make standard  the same with more prompts and repeats"
 	@echo "make test      lint and test"
 	@echo "make lab       the notebooks in JupyterLab"
 	@echo "make figures   draw the figures again from runs/"
