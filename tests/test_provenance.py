@@ -12,23 +12,23 @@ from . import near
 
 def f():
     """Doc."""
-    from lib.work.lazy import g
+    from lib.part.lazy import g
     return g(near.X)
 '''
 FILES = {
     "lib/__init__.py": "",
-    "lib/work/__init__.py": "",
-    "lib/work/top.py": TOP,
-    "lib/work/near.py": "from .deep import X\n",
-    "lib/work/deep.py": "from lib.work import top\n\nX = 1\n",  # a cycle
-    "lib/work/lazy.py": "def g(x):\n    return x\n",
-    "lib/work/by_name.py": "Y = 1\n",
-    "lib/work/unused.py": "Z = 1\n",
-    "lib/runs.py": "from lib.work import unused\n",
+    "lib/part/__init__.py": "",
+    "lib/part/top.py": TOP,
+    "lib/part/near.py": "from .deep import X\n",
+    "lib/part/deep.py": "from lib.part import top\n\nX = 1\n",  # a cycle
+    "lib/part/lazy.py": "def g(x):\n    return x\n",
+    "lib/part/by_name.py": "Y = 1\n",
+    "lib/part/unused.py": "Z = 1\n",
+    "lib/runs.py": "from lib.part import unused\n",
     "lib/figures/__init__.py": "",
-    "lib/figures/draw.py": "from lib.work import unused\n",
+    "lib/figures/draw.py": "from lib.part import unused\n",
 }
-CELLS = ["%matplotlib inline\nfrom lib import runs\nfrom lib.figures import draw", "import lib.work.top as top\n!ls"]
+CELLS = ["%matplotlib inline\nfrom lib import runs\nfrom lib.figures import draw", "import lib.part.top as top\n!ls"]
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def source_hash(*modules: str) -> str:
 @pytest.mark.parametrize("name", ["top", "near", "deep", "lazy", "__init__"])
 def test_a_change_in_imported_code_changes_the_hash(tree, name):
     before = source_hash()
-    path = tree / "lib" / "work" / f"{name}.py"
+    path = tree / "lib" / "part" / f"{name}.py"
     path.write_text(path.read_text() + "\nNEW = 1\n")
     assert source_hash() != before
 
 
-@pytest.mark.parametrize("name", ["work/unused", "work/by_name", "runs", "figures/draw"])
+@pytest.mark.parametrize("name", ["part/unused", "part/by_name", "runs", "figures/draw"])
 def test_a_change_elsewhere_does_not(tree, name):
     before = source_hash()
     (tree / "lib" / f"{name}.py").write_text("CHANGED = 1\n")
@@ -65,23 +65,23 @@ def test_a_change_elsewhere_does_not(tree, name):
 
 
 def test_modules_loaded_by_name_count_when_named(tree):
-    before = source_hash("lib.work.by_name")
+    before = source_hash("lib.part.by_name")
     assert before != source_hash()
-    (tree / "lib/work/by_name.py").write_text("Y = 2\n")
-    assert source_hash("lib.work.by_name") != before
+    (tree / "lib/part/by_name.py").write_text("Y = 2\n")
+    assert source_hash("lib.part.by_name") != before
 
 
 def test_comments_layout_and_docstrings_do_not_count(tree):
     before = source_hash()
-    path = tree / "lib" / "work" / "top.py"
+    path = tree / "lib" / "part" / "top.py"
     path.write_text("# a remark\n" + path.read_text().replace("Doc.", "Other words.").replace("\n\n\n", "\n\n\n\n"))
     assert source_hash() == before
 
 
 def test_moving_code_between_modules_counts(tree):
     before = source_hash()
-    (tree / "lib/work/deep.py").write_text("from lib.work import top\n")
-    (tree / "lib/work/lazy.py").write_text("X = 1\n" + FILES["lib/work/lazy.py"])
+    (tree / "lib/part/deep.py").write_text("from lib.part import top\n")
+    (tree / "lib/part/lazy.py").write_text("X = 1\n" + FILES["lib/part/lazy.py"])
     assert source_hash() != before
 
 
