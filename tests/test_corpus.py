@@ -176,7 +176,7 @@ def test_heldout_sums_and_differences_never_occur_in_training():
             for problem in arithmetic.problems(2, 1500, kind, split):
                 for left, symbol, right in re.findall(r"<<(\d+)([-+])(\d+)=", problem.answer):
                     found.add((symbol, *(sorted((left, right)) if symbol == "+" else (left, right))))
-    assert min(map(len, calculations.values())) > 300
+    assert min(map(len, calculations.values())) > 150, "both splits should show most of what they hold"
     assert not calculations["train"] & calculations["heldout"]
 
 
