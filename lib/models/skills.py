@@ -28,7 +28,7 @@ class Skill:
     examined: int = 500  # held-out questions per kind
 
 
-SKILLS = {"arithmetic": Skill(Recipe(320_000, 4, 2e-3, row=130, warmup=20, decay=0.8), (17, 23, 15, 41), 120)}
+SKILLS = {"arithmetic": Skill(Recipe(380_000, 4, 2e-3, row=130, warmup=20, decay=0.8), (17, 23, 15, 41), 145)}
 
 
 def prompt_and_answer(problem: arithmetic.Problem, wrapping: str) -> tuple[str, str]:
