@@ -50,3 +50,9 @@ def test_an_impossible_length_is_one_sentence_that_says_what_is_possible(tokeniz
     monkeypatch.setattr("lib.data.prompts.ATTEMPTS", 20)
     with pytest.raises(ValueError, match=r"Only 0 of 1 prompts of exactly 9 tokens .* try prompt_tokens of \d+\."):
         natural_prompts(tokenizer, 1, 9)
+
+
+def test_a_length_no_story_reaches_is_a_sentence_too(tokenizer, monkeypatch):
+    monkeypatch.setattr("lib.data.prompts.ATTEMPTS", 5)
+    with pytest.raises(ValueError, match="lower prompt_tokens"):
+        natural_prompts(tokenizer, 1, 100_000)

@@ -95,7 +95,7 @@ def test_llama_31_and_32_stretch_their_rotary_frequencies():
 
 @every_entry
 def test_weights_fit_the_gpus_with_a_fifth_to_spare(entry):
-    assert 1.2 * registry.gigabytes(entry, entry.dtype) <= entry.gpus * entry.gpu_gb
+    assert 1.2 * registry.gigabytes(entry.parameters, entry.dtype) <= entry.gpus * entry.gpu_gb
     assert entry.kv_heads % entry.gpus == 0  # tensor parallelism splits whole KV heads
 
 
@@ -108,10 +108,10 @@ def test_gpus_are_within_what_the_seed_asks():
 def test_gigabytes_of_a_7b_model():
     """The seed's own figure is about 14 GB in float16, for 7.6e9 parameters of two bytes."""
     entry = lookup("Qwen2.5-7B")
-    assert registry.gigabytes(entry, "float16") == pytest.approx(15.23, abs=0.01)
-    assert registry.gigabytes(entry, "float32") == 2 * registry.gigabytes(entry, "bfloat16")
+    assert registry.gigabytes(entry.parameters, "float16") == pytest.approx(15.23, abs=0.01)
+    assert registry.gigabytes(entry.parameters, "float32") == 2 * registry.gigabytes(entry.parameters, "bfloat16")
     with pytest.raises(ModelError, match=r"'int8' is not a dtype.*float16"):
-        registry.gigabytes(entry, "int8")
+        registry.gigabytes(entry.parameters, "int8")
 
 
 def test_only_llama_is_gated_and_names_its_page():

@@ -44,9 +44,11 @@ def natural_prompts(tokenizer: PreTrainedTokenizerBase, count: int, tokens: int,
             whole += 1
         if len(found) == count:
             return list(found.values())
+    others = lengths - {tokens}
+    advice = f"try prompt_tokens of {min(others)}" if others else "lower prompt_tokens, or ask for fewer prompts"
     raise ValueError(
         f"Only {len(found)} of {count} prompts of exactly {tokens} tokens could be made with this tokenizer, whose "
-        f"sentences end elsewhere: try prompt_tokens of {min(lengths - {tokens})}."
+        f"sentences end elsewhere: {advice}."
     )
 
 

@@ -30,11 +30,7 @@ from lib import generators
 from lib.generators.common import Output, SamplingParams
 
 PROTOCOLS = ("fixed", "matched")
-SLOW_ARMS = (
-    "naive",
-    "hf_sequential",
-    "eab_sequential",
-)  # one forward per sample and step: timed once however many repeats
+SLOW_ARMS = ("naive", "hf_sequential", "eab_sequential")  # one forward per sample and step: timed once
 FIXED_ONLY = ("hf_sequential",)  # shown beside `naive` for its overhead per call, which no choice of N changes
 BRANCHING_ARMS = ("eab", "eab_sequential")  # can choose their own number of samples
 

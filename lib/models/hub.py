@@ -23,7 +23,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from lib.models import dummy as dummies
 from lib.models import locate
 from lib.models.memory import capacity, explain_oom, is_oom
-from lib.models.registry import ENTRIES, Entry, ModelError, bytes_per_parameter, is_ladder, lookup, resolve_name
+from lib.models.registry import (
+    ENTRIES,
+    Entry,
+    ModelError,
+    bytes_per_parameter,
+    gigabytes,
+    is_ladder,
+    lookup,
+    resolve_name,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -135,7 +144,7 @@ def _dtype(dtype: str, name: str, device: torch.device) -> str:
 
 def _announce(name: str, parameters: int, dtype: str, device: torch.device) -> None:
     """Say how large the weights are, and refuse those that are larger than the device's whole memory."""
-    needed, there = parameters * bytes_per_parameter(dtype) / 1e9, capacity(device) / 1e9
+    needed, there = gigabytes(parameters, dtype), capacity(device) / 1e9
     size = f"{needed:.3g} GB" if needed >= 0.1 else f"{1000 * needed:.2g} MB"
     print(f"Loading {name}: {size} of weights in {dtype} on {device}", file=sys.stderr, flush=True)
     if needed > there:

@@ -126,9 +126,9 @@ def parameter_count(entry: Entry) -> int:
     return entry.embedding_parameters + entry.layers * layer + entry.hidden
 
 
-def gigabytes(entry: Entry, dtype: str) -> float:
+def gigabytes(parameters: int, dtype: str) -> float:
     """Size of the weights in GB (1e9 bytes) in `dtype`: float32, float16 or bfloat16; ModelError for another dtype."""
-    return entry.parameters * bytes_per_parameter(dtype) / 1e9
+    return parameters * bytes_per_parameter(dtype) / 1e9
 
 
 def bytes_per_parameter(dtype: str) -> int:
