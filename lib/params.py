@@ -135,7 +135,7 @@ class Scaling(Params):
         return tuple(sorted({f"lib.generators.{split_arm(arm)[0]}" for arm in self.arms}))
 
 
-EXPERIMENTS: dict[str, type[Params]] = {"1a3_scaling": Scaling, "bench/sampling": Scaling}
+EXPERIMENTS: dict[str, type[Params]] = {"1a3_scaling": Scaling, "bench/sampling": Scaling, "bench/growth": Scaling}
 
 
 def schema(experiment: str) -> type[Params]:

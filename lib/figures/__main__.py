@@ -13,6 +13,8 @@ from lib import console, figures, paths, presets, provenance, runs
 from lib.figures import style
 from lib.params import ParameterError, config_hash, nearest
 
+BENCH = "bench/"  # experiments of this prefix are benchmarks: no preset, no grid
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -35,15 +37,38 @@ def draw(
         if name not in known:
             raise ParameterError(f"There is no figure {name!r}; {nearest(name, known)}")
     for name in names or known:
-        _draw(known[name], preset, set_ or [], runs_dir, out or paths.FIGURES)
+        try:
+            _draw(known[name], preset, set_ or [], runs_dir, out or paths.FIGURES)
+        except NoBenchmark as error:
+            if names:
+                raise
+            print(f"{name} is left out. {error}")
 
 
 def _draw(spec: figures.Spec, preset: str, set_: list[str], runs_dir: Path | None, out: Path) -> None:
-    rows, missing = grid_rows(spec.experiment, preset, set_, runs_dir)
+    if spec.experiment.startswith(BENCH):
+        rows, missing, origin = benchmark_rows(spec.experiment, runs_dir), [], "newest run"
+    else:
+        rows, missing = grid_rows(spec.experiment, preset, set_, runs_dir)
+        origin = f"preset {rows.preset.iloc[-1]}"
     commit = provenance.git_state()["commit"]
     source = f"commit {commit}; runs {', '.join(sorted(set(rows.run)))}"
     saved = style.save(spec.draw(rows, missing), spec.name, out, source)
-    print(f"{saved[0]} (+ .png .csv .txt), preset {rows.preset.iloc[-1]}")
+    print(f"{saved[0]} (+ .png .csv .txt), {origin}")
+
+
+class NoBenchmark(ParameterError):
+    """A benchmark that a figure is drawn from has no finished run."""
+
+
+def benchmark_rows(experiment: str, runs_dir: Path | None) -> pd.DataFrame:
+    """Measurement rows of the newest finished run of a benchmark, whatever its parameters; NoBenchmark without one."""
+    done = runs.finished(experiment, runs_dir)
+    if not done:
+        name = experiment.removeprefix(BENCH)
+        raise NoBenchmark(f"There is no finished run of {experiment}: run 'python -m lib.bench {name}' first.")
+    rows = runs.load(experiment, runs_dir)
+    return rows[rows.run == done[-1].dir.name]
 
 
 def grid_rows(experiment: str, preset: str, set_: list[str], runs_dir: Path | None) -> tuple[pd.DataFrame, list[str]]:
