@@ -9,9 +9,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from lib import console, figures, paths, presets, provenance, runs
+from lib import console, figures, paths, provenance, results, runs
 from lib.figures import style
-from lib.params import ParameterError, config_hash, nearest
+from lib.params import ParameterError, nearest
 
 BENCH = "bench/"  # experiments of this prefix are benchmarks: no preset, no grid
 
@@ -49,7 +49,7 @@ def _draw(spec: figures.Spec, preset: str, set_: list[str], runs_dir: Path | Non
     if spec.experiment.startswith(BENCH):
         rows, missing, origin = benchmark_rows(spec.experiment, runs_dir), [], "newest run"
     else:
-        rows, missing = grid_rows(spec.experiment, preset, set_, runs_dir)
+        rows, missing = results.grid_rows(spec.experiment, preset, set_, runs_dir)
         origin = f"preset {rows.preset.iloc[-1]}"
     commit = provenance.git_state()["commit"]
     source = f"commit {commit}; runs {', '.join(sorted(set(rows.run)))}"
@@ -69,30 +69,6 @@ def benchmark_rows(experiment: str, runs_dir: Path | None) -> pd.DataFrame:
         raise NoBenchmark(f"There is no finished run of {experiment}: run 'python -m lib.bench {name}' first.")
     rows = runs.load(experiment, runs_dir)
     return rows[rows.run == done[-1].dir.name]
-
-
-def grid_rows(experiment: str, preset: str, set_: list[str], runs_dir: Path | None) -> tuple[pd.DataFrame, list[str]]:
-    """Measurement rows of the finished cells of a preset, and the labels of its cells that have none.
-
-    An empty `preset` means the one that the newest sweep was made with. ParameterError where nothing can be drawn.
-    """
-    done = runs.finished(experiment, runs_dir)
-    preset = preset or next((r.config["preset"] for r in reversed(done) if r.config["preset"]), "")
-    if not preset:
-        raise ParameterError(
-            f"There are {len(done)} finished runs of {experiment} and none of a sweep, which a figure needs: run "
-            f"'python -m lib.sweep {experiment} --preset quick' (or 'make demo') first."
-        )
-    wanted = {config_hash(cell.resolved()): cell.label for cell in presets.cells(experiment, preset, set_=set_)}
-    finished = {run.metrics["config_hash"]: run.dir.name for run in done}
-    rows = runs.load(experiment, runs_dir)
-    rows = rows[rows.run.isin([finished[h] for h in wanted if h in finished])]
-    if rows.empty:
-        raise ParameterError(
-            f"None of the {len(done)} finished runs of {experiment} is a cell of preset {preset!r}: name another, "
-            "or give --set what the sweep was given."
-        )
-    return rows, [label for h, label in wanted.items() if h not in finished]
 
 
 def main() -> None:
