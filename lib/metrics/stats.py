@@ -1,22 +1,30 @@
-"""Intervals by bootstrap over prompts, and slopes on log-log axes. numpy and pandas only; nothing here loads a
+"""Intervals over prompts, slopes against model size, and the tests that claims are decided by. Nothing here loads a
 model.
 
 Prompts are the replicates: arms are compared on the same prompts, so a speedup is a ratio within a prompt, and
 prompts are resampled whole. Repeated passes of one prompt are reduced to their median first; they are not
-independent observations. Percentile intervals (Efron & Tibshirani 1993, ch. 13) at 95 % unless said otherwise.
+independent observations. Medians have percentile intervals (Efron & Tibshirani 1993, ch. 13), means of logarithms
+t intervals and t tests, which agree with each other; 95 % unless said otherwise.
+
+Models are not resampled: every interval and p-value is about these models on other prompts, not about other models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import optimize
+from scipy import stats as distributions
 
 ENOUGH = (
     6  # prompts: of fewer, even the range of all values holds their median less than 95 % of the time (1 - 2^(1-n))
 )
+ALPHA = 0.05
+POWER = 0.8
+FLAT = float(np.log2(1.05))  # log2 speedup per doubling of parameters; a speedup that changes by less is called flat
 RESAMPLES = 4000
 SEED = 20_000
 
@@ -74,6 +82,121 @@ def loglog_slope(x: np.ndarray, y: np.ndarray) -> Interval:
         return np.log(np.median(sample, axis=-1)) @ centred / (centred @ centred)
 
     return bootstrap(y, slope)
+
+
+@dataclass(frozen=True)
+class SizeSlope:
+    """Mean over prompts of the slope of log2 speedup against log2 parameters, with its t interval.
+
+    In log2 units per doubling of parameters: 0.1 means that a speedup grows by 2^0.1 - 1 = 7 % where the model doubles.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    slopes: np.ndarray  # float64 [n], one per prompt
+
+
+def size_slope(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> SizeSlope:
+    """Paired model of speedup against size: one least-squares line per prompt, a t interval over the slopes.
+
+    x positive [m] (parameters of m >= 2 models), y positive [m, n] (speedup of every model on the same n prompts).
+    Because the data are balanced, the mean slope is also the generalised least-squares slope of the mixed model
+    log2 y ~ log2 x + (1 | prompt): what a prompt does to all models alike cancels within it. The interval is wider than
+    that model's where prompts differ in slope, which the model rules out. One prompt has no spread to judge by, so
+    its interval is infinite.
+    """
+    x, y = np.log2(np.asarray(x, dtype=float)), np.log2(np.asarray(y, dtype=float))
+    if len(x) < 2:
+        raise ValueError(f"A slope needs at least two models, got {len(x)}: run another size.")
+    centred = x - x.mean()
+    slopes = centred @ y / (centred @ centred)
+    return SizeSlope(*t_interval(slopes, level), len(slopes), slopes)
+
+
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of values [n] and its t interval: (mean, low, high); infinite for n = 1."""
+    values = np.asarray(values, dtype=float)
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return mean, -np.inf, np.inf
+    half = float(distributions.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean, mean - half, mean + half
+
+
+def difference(values: np.ndarray, at: float = 0.0) -> float:
+    """Two-sided p-value of the t test that the mean of values [n] is `at`."""
+    return min(1.0, 2 * min(_below(values, at), _above(values, at)))
+
+
+def inside(values: np.ndarray, low: float, high: float) -> float:
+    """p-value that the mean lies strictly between low and high: two one-sided t tests (Schuirmann 1987), the larger."""
+    return max(_above(values, low), _below(values, high))
+
+
+def outside(values: np.ndarray, low: float, high: float) -> float:
+    """p-value that the mean lies below low or above high: the smaller of two one-sided t tests, doubled."""
+    return min(1.0, 2 * min(_below(values, low), _above(values, high)))
+
+
+def equivalence(slopes: np.ndarray, margin: float = FLAT) -> float:
+    """p-value of the equivalence test that the mean slope [n prompts] lies within +- margin."""
+    return inside(slopes, -margin, margin)
+
+
+def holm(pvalues: Sequence[float]) -> np.ndarray:
+    """Holm's step-down adjustment (1979): below alpha, each rejects with the family's error rate held at alpha."""
+    p = np.asarray(pvalues, dtype=float)
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, stepped)
+    return adjusted
+
+
+def detectable(spread: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
+    """Smallest mean that a two-sided t test of n values finds with this power; spread: their standard deviation.
+
+    In the values' own unit; infinite for n = 1. (A rejection on the wrong side does not count as found.)
+    """
+    if n < 2:
+        return np.inf
+    bound = distributions.t.ppf(1 - alpha / 2, n - 1)
+    enough = (2 * bound + 10) / np.sqrt(n)  # standard deviations that are always found
+    return spread * float(optimize.brentq(lambda d: _power(d, n, bound) - power, 0.0, enough))
+
+
+def needed(spread: float, effect: float, alpha: float = ALPHA, power: float = POWER) -> int:
+    """Smallest n at which a mean of `effect` > 0 is found with this power; the inverse of `detectable`."""
+    n = 2
+    while detectable(spread, n, alpha, power) > effect:
+        n *= 2
+    for step in 2 ** np.arange(int(np.log2(n)))[::-1]:
+        if n - step >= 2 and detectable(spread, int(n - step), alpha, power) <= effect:
+            n -= int(step)
+    return n
+
+
+def _power(standardised: float, n: int, bound: float) -> float:
+    """Chance that t exceeds `bound` for n values whose mean is this many standard deviations above zero."""
+    return float(distributions.nct.sf(bound, n - 1, standardised * np.sqrt(n)))
+
+
+def _above(values: np.ndarray, at: float) -> float:
+    """One-sided p-value that the mean exceeds `at`; 1 for a single value. Values without spread decide outright."""
+    values = np.asarray(values, dtype=float)
+    mean, n = values.mean(), len(values)
+    if n < 2:
+        return 1.0
+    error = values.std(ddof=1) / np.sqrt(n)
+    if error == 0:
+        return float(mean <= at)
+    return float(distributions.t.sf((mean - at) / error, n - 1))
+
+
+def _below(values: np.ndarray, at: float) -> float:
+    return _above(-np.asarray(values, dtype=float), -at)
 
 
 def per_prompt(rows: pd.DataFrame, value: str = "wall_s") -> pd.DataFrame:
