@@ -62,7 +62,7 @@ def batched(prompt: int, new: int, n: int) -> Work:
 
 
 def tree(prompt: int, live: Sequence[float]) -> Work:
-    """The prompt once, then D_t = live[t-1] rows at step t; `live` [L-1] may be measured or expected (`expected_live`)."""
+    """The prompt once, then D_t = live[t-1] rows at step t; `live` [L-1] may hold measured or expected numbers."""
     rows, steps = np.asarray(live, dtype=float), np.arange(1, len(live) + 1)
     pairs = prompt * (prompt + 1) / 2 + float(rows @ (prompt + steps))
     return Work(prompt + rows.sum(), pairs, 1 + rows.sum())
