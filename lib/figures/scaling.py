@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lib.figures import Drawn, style
 from lib.metrics import stats
@@ -36,11 +36,11 @@ def speedup(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
         ax.axhline(1, color="0.6", lw=0.6, zorder=0)
         ax.set(xscale="log", yscale="log", title=_title(protocol, rows), xlabel="model size (parameters, log scale)")
         _size_ticks(ax, rows)
-        _times_ticks(ax)
+        style.times_ticks(ax)
     exponents = "arm: exponent of parameters, with its 95 % interval over prompts (left panel)"
     style.legend_below(figure, axes[0], 3, exponents if len(slopes) else None)
     axes[0].set_ylabel("speedup over naive (wall time)")
-    style.note(figure, missing, _dummies(rows))
+    style.note(figure, missing, style.dummies(rows))
     data = table.merge(slopes, on=["protocol", "arm"], how="left") if len(slopes) else table
     return Drawn(figure, data, _speedup_caption(rows, table, missing))
 
@@ -60,11 +60,11 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     )
     _size_ticks(ax, rows)
     style.legend_below(figure, ax, 2)
-    style.note(figure, missing, _dummies(rows))
+    style.note(figure, missing, style.dummies(rows))
     caption = (
-        f"Wall-clock seconds saved per prompt against {_samples(rows)} naive generations, median over "
+        f"Wall-clock seconds saved per prompt against {samples(rows)} naive generations, median over "
         f"{table.n.min()} prompts per model with 95 % bootstrap intervals. Below zero an arm is slower than naive. "
-        f"{_setting(rows)}{_missing_sentence(missing)}"
+        f"{setting(rows)}{style.missing_sentence(missing)}"
     )
     return Drawn(figure, table, caption)
 
@@ -84,13 +84,13 @@ def one_model(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
         if row.n >= stats.ENOUGH:
             ax.hlines(y, row.low, row.high, color=colour)
     ax.axvline(1, color="0.6", lw=0.6, zorder=0)
-    title = f"{_short_name(rows.model.iloc[0])}: {_title('fixed', rows)}"
+    title = f"{style.short_name(rows.model.iloc[0])}: {_title('fixed', rows)}"
     ax.set(xscale="log", xlabel="speedup over naive (wall time)", title=title)
     ax.set_yticks(range(len(table)), table.arm)
     ax.invert_yaxis()
-    _times_ticks(ax, "x")
-    style.note(figure, missing, _dummies(rows))
-    return Drawn(figure, table, f"Speedup over naive for {rows.model.iloc[0]}. {_setting(rows)}")
+    style.times_ticks(ax, "x")
+    style.note(figure, missing, style.dummies(rows))
+    return Drawn(figure, table, f"Speedup over naive for {rows.model.iloc[0]}. {setting(rows)}")
 
 
 FIGURES = {"1a3_speedup": speedup, "1a3_time_saved": time_saved}
@@ -147,28 +147,15 @@ def _expected_band(ax: Axes) -> None:
 
 def _size_ticks(ax: Axes, rows: pd.DataFrame) -> None:
     """Models by name at their number of parameters; beside them the ends of the expected band."""
-    names = {row.parameters: _short_name(row.model) for row in rows.drop_duplicates("model").itertuples()}
+    names = {row.parameters: style.short_name(row.model) for row in rows.drop_duplicates("model").itertuples()}
     if ax.get_yscale() == "log" and max(names) < EXPECTED.parameters.min():
         names |= {EXPECTED.parameters.iloc[0]: "0.5B", EXPECTED.parameters.iloc[-1]: "7B"}
     ax.xaxis.set(major_locator=FixedLocator(sorted(names)), minor_locator=NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: names.get(n, "")))
 
 
-def _short_name(model: str) -> str:
-    """ladder-160k -> 160k, Qwen/Qwen2.5-7B-Instruct -> 7B, meta-llama/Llama-3.2-1B-Instruct -> 3.2-1B."""
-    return model.rsplit("/", 1)[-1].removesuffix("-Instruct").split("-", 1)[-1]
-
-
-def _times_ticks(ax: Axes, axis: str = "y") -> None:
-    scale = getattr(ax, f"{axis}axis")
-    scale.set(
-        major_locator=FixedLocator([0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32]), minor_locator=NullLocator()
-    )
-    scale.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
-    scale.set_minor_formatter(NullFormatter())
-
-
-def _samples(rows: pd.DataFrame) -> int:
+def samples(rows: pd.DataFrame) -> int:
+    """N of the fixed protocol."""
     return int(rows[rows.protocol == "fixed"].num_samples.max())
 
 
@@ -176,28 +163,21 @@ def _title(protocol: str, rows: pd.DataFrame) -> str:
     part = rows[rows.protocol == protocol]
     prompts = part.groupby("model").prompt.nunique().min()
     if protocol == "fixed":
-        return f"N = {_samples(rows)} for all; prompts: n = {prompts}"
+        return f"N = {samples(rows)} for all; prompts: n = {prompts}"
     drawn = part[part.arm == "naive"].num_samples
     return f"{PROTOCOLS[protocol]} (median {np.median(drawn):g}); prompts: n = {prompts}"
 
 
-def _setting(rows: pd.DataFrame) -> str:
+def setting(rows: pd.DataFrame) -> str:
+    """What a caption says of the settings, and of random weights."""
     first = rows.iloc[0]
     thresholds = "/".join(f"{t:g}" for t in sorted(set(rows.threshold)))
     text = (
         f"{first.prompt_tokens}-token prompts, up to {first.max_new_tokens} new tokens, temperature "
         f"{first.temperature:g}, EAB threshold {thresholds} of ln |V|, {first.threads} thread(s). "
     )
-    dummies = _dummies(rows)
+    dummies = style.dummies(rows)
     return text + (f"Random weights, cost only: {', '.join(dummies)}. " if dummies else "")
-
-
-def _dummies(rows: pd.DataFrame) -> list[str]:
-    return sorted(set(rows[rows.dummy.astype(bool)].model))
-
-
-def _missing_sentence(missing: Sequence[str]) -> str:
-    return f"Missing, because no finished run was found: {', '.join(missing)}." if missing else ""
 
 
 def _speedup_caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[str]) -> str:
@@ -207,5 +187,5 @@ def _speedup_caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[
         "its interval. Left: every arm draws the same number of samples (EAB grows further trees where one "
         "returns fewer, which is ours). Right: the number EAB chose for each prompt. "
         "The hatched band is what the experiment's plan expects of EAB on Qwen2.5; it is drawn, not measured. "
-        f"{_setting(rows)}{_missing_sentence(missing)}"
+        f"{setting(rows)}{style.missing_sentence(missing)}"
     )

@@ -7,9 +7,11 @@ from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from lib.figures import Drawn
 
@@ -17,8 +19,8 @@ COLUMN, TEXT = 3.25, 6.75  # inches: a column and the full width of a two-column
 MARKERS = "osD^vP*Xph"
 
 
-def new(width: float, height: float, columns: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
-    """A figure at its final size in inches, and its axes in a row."""
+def new(width: float, height: float, columns: int = 1, rows: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
+    """A figure at its final size in inches, and its axes row by row."""
     sns.set_theme(context="paper", style="ticks", palette="colorblind")
     mpl.rcParams |= {
         "font.size": 8,
@@ -33,10 +35,10 @@ def new(width: float, height: float, columns: int = 1, **options: object) -> tup
         "svg.hashsalt": "recount",
     }
     figure, axes = mpl.pyplot.subplots(
-        1, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
+        rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
     )
     sns.despine(figure)
-    return figure, list(axes[0])
+    return figure, list(axes.flat)
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, object]]:
@@ -58,6 +60,31 @@ def note(figure: Figure, missing: Sequence[str], dummies: Sequence[str]) -> None
     notes += [f"Random weights, cost only: {', '.join(dummies)}"] if dummies else []
     if notes:
         figure.suptitle("\n".join(notes), fontsize=7, color="firebrick")
+
+
+def missing_sentence(missing: Sequence[str]) -> str:
+    """The same for a caption."""
+    return f"Missing, because no finished run was found: {', '.join(missing)}." if missing else ""
+
+
+def dummies(rows: pd.DataFrame) -> list[str]:
+    """Models among the rows whose weights are random."""
+    return sorted(set(rows[rows.dummy.astype(bool)].model))
+
+
+def short_name(model: str) -> str:
+    """ladder-160k -> 160k, Qwen/Qwen2.5-7B-Instruct -> 7B, meta-llama/Llama-3.2-1B-Instruct -> 3.2-1B."""
+    return model.rsplit("/", 1)[-1].removesuffix("-Instruct").split("-", 1)[-1]
+
+
+def times_ticks(ax: Axes, axis: str = "y") -> None:
+    """Tick a log axis of speedups at round factors."""
+    scale = getattr(ax, f"{axis}axis")
+    scale.set(
+        major_locator=FixedLocator([0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32]), minor_locator=NullLocator()
+    )
+    scale.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+    scale.set_minor_formatter(NullFormatter())
 
 
 def save(drawn: Drawn, name: str, folder: Path, source: str) -> list[Path]:
