@@ -98,12 +98,15 @@ def trials(
     with tqdm(total=at_most * len(prompts), desc="timed passes", unit="pass") as bar:
         warm_up(model, prompts[0], arms, params)
         for i, prompt in enumerate(prompts):
-            natural = len(_run("eab", model, prompt, replace(params, num_samples=None), _seed(seed, i)).samples)
+            natural = len(
+                run_arm("eab", model, [prompt], replace(params, num_samples=None), [_seed(seed, i)])[0].samples
+            )
             plan = _plan(i, arms, natural, params.num_samples, repeats, protocols)
             bar.total -= at_most - len(plan)
             shuffle.shuffle(plan)
             for order, job in enumerate(plan):
-                output = _run(job.arm, model, prompt, replace(params, num_samples=job.num_samples), _seed(seed, i))
+                law = replace(params, num_samples=job.num_samples)
+                output = run_arm(job.arm, model, [prompt], law, [_seed(seed, i)])[0]
                 bar.update()
                 yield replace(job, order=order, output=output)
 
@@ -120,7 +123,7 @@ def _check_context(model: nn.Module, prompts: list[LongTensor], max_new_tokens: 
 def warm_up(model: nn.Module, prompt: LongTensor, arms: list[str], params: SamplingParams) -> None:
     """A short pass of every arm, so that no timed pass pays for first-call set-up."""
     for arm in arms:
-        _run(arm, model, prompt, replace(params, num_samples=2, max_new_tokens=min(4, params.max_new_tokens)), 0)
+        run_arm(arm, model, [prompt], replace(params, num_samples=2, max_new_tokens=min(4, params.max_new_tokens)), [0])
 
 
 def _plan(
@@ -139,11 +142,14 @@ def _plan(
     return jobs
 
 
-def _run(arm: str, model: nn.Module, prompt: LongTensor, params: SamplingParams, seed: int) -> Output:
+def run_arm(
+    arm: str, model: nn.Module, prompts: list[LongTensor], params: SamplingParams, seeds: list[int]
+) -> list[Output]:
+    """One output per prompt from an arm: a generator's name, or `eab@0.1` for EAB at another threshold."""
     name, _, threshold = arm.partition("@")
     if threshold:
         params = replace(params, threshold=float(threshold))
-    return generators.get(name)(model, [prompt], params, [seed])[0]
+    return generators.get(name)(model, prompts, params, seeds)
 
 
 def _seed(seed: int, prompt: int) -> int:

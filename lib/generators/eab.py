@@ -41,7 +41,8 @@ def generate(
     model: nn.Module, prompt: LongTensor, params: SamplingParams, seed: int, meter: CostMeter
 ) -> tuple[list[Sample], dict[str, Any]]:
     """EAB with one forward per step for all live paths."""
-    return branch(PackedTree(model, prompt, params, meter), model.config.vocab_size, params, seed)
+    with PackedTree(model, [prompt], params.max_paths * params.max_new_tokens, meter) as engine:
+        return branch(engine, model.config.vocab_size, params, seed)
 
 
 def branch(engine: Engine, vocab_size: int, params: SamplingParams, seed: int) -> tuple[list[Sample], dict[str, Any]]:
@@ -52,7 +53,6 @@ def branch(engine: Engine, vocab_size: int, params: SamplingParams, seed: int) -
         missing = (params.num_samples or 1) - len(paths)
         more = math.ceil(missing * forest.trees / len(paths)) if paths else 1
         paths += forest.grow(more, max(missing, params.branch_factor) if paths else params.max_paths)
-    engine.finish()
     trace = forest.trace | {"trees": forest.trees, "paths": len(paths)}
     if params.num_samples and len(paths) > params.num_samples:
         order = np.argsort(uniforms(seed, 2**63, len(paths)))
@@ -88,11 +88,10 @@ class _Forest:
         live = [Path(self.trees + i, [], 0.0) for i in range(n)]
         self.trees += n
         finished: list[Path] = []
-        logits = self._engine.roots(n)
+        logits = self._engine.roots([0] * n)
         for t in range(self._params.max_new_tokens):
             if t > 0:
-                tokens = torch.tensor([path.tokens[-1] for path in live], device=logits.device)
-                logits = self._engine.step([path.parent for path in live], tokens)
+                logits = self._engine.step([path.parent for path in live], [path.tokens[-1] for path in live])
             children = self._children(live, logits, t)
             finished += [c for c in children if c.tokens[-1] in self._params.stop_ids]
             live = self._prune([c for c in children if c.tokens[-1] not in self._params.stop_ids])

@@ -20,4 +20,5 @@ def generate(
     model: nn.Module, prompt: LongTensor, params: SamplingParams, seed: int, meter: CostMeter
 ) -> tuple[list[Sample], dict[str, Any]]:
     """EAB with every path in a forward of its own."""
-    return branch(SequentialPaths(model, prompt, params, meter), model.config.vocab_size, params, seed)
+    with SequentialPaths(model, prompt, params, meter) as engine:
+        return branch(engine, model.config.vocab_size, params, seed)

@@ -1,86 +1,116 @@
 """Two ways to give a set of live paths their next logits. A branching algorithm talks to either and cannot tell
 which.
 
-`PackedTree` puts all live paths of a step into ONE forward of batch 1: the paths are the sequence axis, each
-token's position is its depth, and a 4-D mask lets it see the prompt, its own ancestors and itself. Keys and values
-of every node lie once in one pool; branching copies nothing, dead branches are just never looked at again. (Rotary
-positions are applied before keys are cached, so a node's keys serve every descendant. Tree attention as in
-speculative decoding: SpecInfer, arXiv 2305.09781.)
+`PackedTree` puts all live paths of a step, of one prompt or of several, into ONE forward of batch 1: the paths are the
+sequence axis, each token's position is its depth, and attention sees the prompt and the path's own nodes
+(`shared_prefix`). Rotary positions are applied before keys are stored, so a node's keys serve every descendant.
 
 `SequentialPaths` is the engine that the published EAB used: one batch-1 forward per live path and step, each path
 with a cache of its own, copied on branching. (The original also cloned caches it threw away at once; that waste is
 not reproduced.)
+
+Both are context managers: on leaving, they report their KV memory to the meter and leave the model as it was.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, Self
 
 import torch
 from torch import LongTensor, Tensor, nn
 
+from lib.generators import shared_prefix
 from lib.generators.common import SamplingParams
 from lib.generators.decode import prefill
 from lib.generators.kv_cache import BufferCache
-from lib.metrics.cost import CostMeter, kv_bytes
+from lib.generators.shared_prefix import Pool
+from lib.metrics.cost import CostMeter
 
 
 class Engine(Protocol):
-    """`roots` starts paths at the end of the prompt; `step` extends chosen paths by one token each."""
+    """`roots` starts paths at the ends of prompts; `step` extends chosen paths by one token each."""
 
-    def roots(self, n: int) -> Tensor:
-        """Start n paths, replacing the live ones: logits [n, V]."""
+    def __enter__(self) -> Self: ...
 
-    def step(self, parents: list[int], tokens: LongTensor) -> Tensor:
-        """Extend path parents[i] of the last call by tokens[i] -> logits [D, V]; paths not named are dropped."""
+    def __exit__(self, *exc: object) -> None: ...
 
-    def finish(self) -> None:
-        """Report KV memory to the meter; called once at the end."""
+    def roots(self, prompts: Sequence[int]) -> Tensor:
+        """Start a path at the end of each named prompt, dropping the live ones: logits [len(prompts), V]."""
+
+    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """Extend path parents[i] of the last call by tokens[i] -> logits [D, V]; paths not named are dropped.
+
+        Paths of one prompt stand together, in the order of the prompts.
+        """
 
 
 class PackedTree:
-    """All live paths in one forward over one KV pool."""
+    """All live paths in one forward over one KV pool.
 
-    def __init__(self, model: nn.Module, prompt: LongTensor, params: SamplingParams, meter: CostMeter) -> None:
+    `prompts` are B of one length [P]; `nodes` is how many to expect (more are possible, at the price of a copy).
+    ValueError for a model whose attention cannot be exchanged.
+    """
+
+    def __init__(self, model: nn.Module, prompts: list[LongTensor], nodes: int, meter: CostMeter) -> None:
         self._model, self._meter = model, meter
-        self._prompt_len = self._pool_len = len(prompt)
-        self._logits, self._cache = prefill(model, prompt, room=params.max_paths * params.max_new_tokens)
+        self._logits, cache = prefill(model, prompts, room=0)
+        self._device = self._logits.device
+        self.pool = Pool(cache, nodes)
 
-    def roots(self, n: int) -> Tensor:
-        self._forget_trees()
-        self._depth = 0
-        self._seen = torch.ones(n, self._prompt_len, dtype=torch.bool, device=self._logits.device)
-        return self._logits.expand(n, -1)
+    def __enter__(self) -> Self:
+        self._own_attention = self._model.config._attn_implementation
+        self._model.set_attn_implementation(shared_prefix.NAME)
+        if self._model.config._attn_implementation != shared_prefix.NAME:
+            raise ValueError(
+                f"{type(self._model).__name__} does not use transformers' attention interface, which packed trees need: "
+                "leave out the arms eab, tree, tree_multinomial, arithmetic and bifurcated."
+            )
+        return self
 
-    def step(self, parents: list[int], tokens: LongTensor) -> Tensor:
-        d, start = len(parents), self._pool_len
-        self._pool_len += d
-        ancestors = self._seen[torch.tensor(parents, device=tokens.device)]
-        self._seen = ancestors.new_zeros(d, self._pool_len)
-        self._seen[:, : ancestors.shape[1]] = ancestors
-        self._seen[:, start:].fill_diagonal_(True)  # each path's own new node
-        position = torch.full((1, d), self._prompt_len + self._depth, device=tokens.device)
-        self._depth += 1
-        out = self._model(
-            input_ids=tokens.unsqueeze(0),
-            position_ids=position,
-            attention_mask=self._seen[None, None],
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        return out.logits[0]
+    def __exit__(self, *exc: object) -> None:
+        self._model.set_attn_implementation(self._own_attention)
+        self._meter.count_kv(self.pool.bytes_used())
 
-    def finish(self) -> None:
-        self._meter.hold([self._cache])
-        self._meter.retire([self._cache])
+    def roots(self, prompts: Sequence[int]) -> Tensor:
+        if self.pool.used:  # further trees: those before are done with, and their nodes make room
+            self._meter.count_kv(self.pool.bytes_used(), kept=self.pool.bytes_prompt())
+        self.pool.used = 0
+        self._prompt_of = list(prompts)
+        self._paths = torch.empty(len(prompts), 0, dtype=torch.long, device=self._device)
+        return self._logits[self._prompt_of]
 
-    def _forget_trees(self) -> None:
-        """Give the pool back to the prompt, so that new trees do not attend over the slots of finished ones."""
-        self._meter.hold([self._cache])
-        grown = kv_bytes(self._cache)
-        self._cache.keep(self._prompt_len)
-        self._meter.cost.kv_bytes += grown - kv_bytes(self._cache)
-        self._pool_len = self._prompt_len
+    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        pool, d = self.pool, len(tokens)
+        pool.reserve(d)
+        pool.slots = torch.arange(pool.used, pool.used + d, device=self._device)
+        pool.used += d
+        self._prompt_of = [self._prompt_of[parent] for parent in parents]
+        before = self._paths[torch.tensor(parents, device=self._device)]
+        pool.paths = self._paths = torch.cat([before, pool.slots.unsqueeze(1)], 1)
+        self._even_out()
+        return self._model(
+            input_ids=torch.tensor(tokens, device=self._device).unsqueeze(0),
+            position_ids=torch.full((1, d), pool.prompt_len + before.shape[1], device=self._device),
+            use_cache=False,
+            pool=pool,
+        ).logits[0]
+
+    def _even_out(self) -> None:
+        """Where prompts have different numbers of rows, tell the attention how to lay them out."""
+        pool = self.pool
+        pool.pad = pool.unpad = None
+        counts = [self._prompt_of.count(b) for b in range(pool.prompts)]
+        most = max(counts)
+        if min(counts) == most:
+            return
+        first, pad, unpad = 0, [], []
+        for b, count in enumerate(counts):
+            pad += [*range(first, first + count), *[0] * (most - count)]
+            unpad += range(b * most, b * most + count)
+            first += count
+        pool.pad, pool.unpad = torch.tensor(pad, device=self._device), torch.tensor(unpad, device=self._device)
+        pool.paths = self._paths[pool.pad]
 
 
 class SequentialPaths:
@@ -88,29 +118,34 @@ class SequentialPaths:
 
     def __init__(self, model: nn.Module, prompt: LongTensor, params: SamplingParams, meter: CostMeter) -> None:
         self._model, self._meter = model, meter
-        self._logits, self._prompt_cache = prefill(model, prompt, params.max_new_tokens)
+        self._logits, self._prompt_cache = prefill(model, [prompt], params.max_new_tokens)
         self._first_row = torch.zeros(1, dtype=torch.long, device=prompt.device)
         self._caches: list[BufferCache] = []
 
-    def roots(self, n: int) -> Tensor:
-        self._meter.retire(self._caches)
-        self._caches = [self._prompt_cache.rows(self._first_row) for _ in range(n)]
-        return self._logits.expand(n, -1)
+    def __enter__(self) -> Self:
+        return self
 
-    def step(self, parents: list[int], tokens: LongTensor) -> Tensor:
+    def __exit__(self, *exc: object) -> None:
+        self._meter.retire([self._prompt_cache, *self._caches])
+
+    def roots(self, prompts: Sequence[int]) -> Tensor:
+        self._meter.retire(self._caches)
+        self._caches = [self._prompt_cache.rows(self._first_row) for _ in prompts]
+        return self._logits.expand(len(prompts), -1)
+
+    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
         before, self._caches = self._caches, self._branch(parents)
         self._meter.retire(cache for i, cache in enumerate(before) if i not in parents)
         logits = [
-            self._model(input_ids=token.view(1, 1), past_key_values=cache, use_cache=True).logits[:, -1]
+            self._model(
+                input_ids=torch.tensor([[token]], device=self._logits.device), past_key_values=cache, use_cache=True
+            ).logits[:, -1]
             for token, cache in zip(tokens, self._caches, strict=True)
         ]
         self._meter.hold([self._prompt_cache, *self._caches])
         return torch.cat(logits)
 
-    def finish(self) -> None:
-        self._meter.retire([self._prompt_cache, *self._caches])
-
-    def _branch(self, parents: list[int]) -> list[BufferCache]:
+    def _branch(self, parents: Sequence[int]) -> list[BufferCache]:
         """The first child of a path takes over its cache, the others get copies; no forward has run in between."""
         taken: set[int] = set()
         caches = []

@@ -11,7 +11,7 @@ from typing import Any
 from torch import LongTensor, nn
 
 from lib.generators.common import Sample, SamplingParams, per_prompt, requested
-from lib.generators.decode import prefill, sample_rows, uniform_weights
+from lib.generators.decode import prefill, sample_rows, sample_uniforms, uniform_weights
 from lib.metrics.cost import CostMeter
 
 
@@ -22,6 +22,8 @@ def generate(
     """N times: prefill the prompt [P], decode one row."""
     drawn = []
     for i in range(requested(params)):
-        logits, cache = prefill(model, prompt, params.max_new_tokens)
-        drawn += sample_rows(model, logits, cache, params, seed, range(i, i + 1), meter)
+        logits, cache = prefill(model, [prompt], params.max_new_tokens)
+        drawn += sample_rows(
+            model, logits, cache, params, sample_uniforms(seed, range(i, i + 1), params.max_new_tokens), meter
+        )
     return uniform_weights(drawn), {}

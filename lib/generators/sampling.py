@@ -25,11 +25,8 @@ def uniforms(seed: int, stream: int, n: int) -> np.ndarray:
 
 
 def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
-    """float64 [..., V] law from logits [..., V]: temperature, then top-k, then top-p (transformers' own filters).
-
-    float64, because an inverse CDF over 152k float32 terms is wrong in the fourth digit.
-    """
-    scores = logits.double() / params.temperature
+    """float32 [..., V] law from logits [..., V]: temperature, then top-k, then top-p (transformers' own filters)."""
+    scores = logits.float() / params.temperature
     if params.top_k > 0:
         scores = TopKLogitsWarper(top_k=params.top_k)(None, scores)
     if params.top_p < 1:
@@ -38,31 +35,28 @@ def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
 
 
 def entropy(probs: Tensor) -> Tensor:
-    """Shannon entropy in nats over the last axis, float32.
-
-    It gates and describes, and a float64 log costs ten times as much.
-    """
-    probs = probs.float()
+    """Shannon entropy in nats over the last axis, float32."""
     return -(probs * probs.clamp(min=torch.finfo(torch.float32).tiny).log()).sum(-1)
 
 
 def draw(probs: Tensor, u: Tensor) -> LongTensor:
-    """One token per row by inverse CDF: probs float64 [R, V], u float64 [R] in [0, 1) -> int64 [R].
+    """k tokens per row by inverse CDF, with replacement: probs [R, V], u float64 [R, k] in [0, 1) -> int64 [R, k].
 
-    Never a token of probability 0.
+    Never a token of probability 0. Summed in float64, because a float32 CDF over 152k terms is wrong in the fourth
+    digit.
     """
-    cdf = probs.cumsum(-1)
-    return torch.searchsorted(cdf, (u * cdf[:, -1]).unsqueeze(-1), right=True).squeeze(-1)
+    cdf = probs.cumsum(-1, dtype=torch.float64)
+    return torch.searchsorted(cdf, u * cdf[:, -1:], right=True)
 
 
 def draw_distinct(probs: Tensor, u: Tensor) -> LongTensor:
     """k different tokens per row, one after another from what is left: `torch.multinomial` without replacement.
 
-    probs float64 [R, V], u float64 [R, k] -> int64 [R, k]. Once a row has no mass left the remaining entries are -1.
+    probs [R, V], u float64 [R, k] -> int64 [R, k]. Once a row has no mass left the remaining entries are -1.
     """
     left, columns = probs.clone(), []
     for j in range(u.shape[1]):
-        token = draw(left, u[:, j]).unsqueeze(-1)  # V where no mass is left
+        token = draw(left, u[:, j : j + 1])  # V where no mass is left
         columns.append(token)
         left.scatter_(-1, token.clamp(max=left.shape[-1] - 1), 0.0)
     tokens = torch.cat(columns, -1)

@@ -139,25 +139,37 @@ class CostMeter:
         """Report KV caches that have reached their final size, each once."""
         self.cost.kv_bytes += sum(map(kv_bytes, caches))
 
+    def count_kv(self, held: int, kept: int = 0) -> None:
+        """The same for KV memory that is no transformers cache: `held` bytes at its fullest, of which `kept` live on."""
+        self.cost.kv_bytes_peak = max(self.cost.kv_bytes_peak, held)
+        self.cost.kv_bytes += held - kept
+
     def _before(self, *_: Any) -> None:
         self._call_start = time.perf_counter()
 
     def _after(self, _model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-        rows, queries = ids.shape
-        keys = output.past_key_values.get_seq_length() if output.past_key_values is not None else queries
+        queries, logit_rows = ids.numel(), output.logits.shape[0] * output.logits.shape[1]
+        if (pool := kwargs.get("pool")) is not None:  # a KV store of our own, which knows what it multiplied
+            prefills, pairs = False, pool.query_key_pairs
+        else:
+            cache = output.past_key_values
+            keys = cache.get_seq_length() if cache is not None else ids.shape[1]
+            prefills, pairs = keys == ids.shape[1], queries * keys  # a prefill found the cache empty
+        self._count(prefills, queries, self._shape.flops(queries, pairs, logit_rows))
+
+    def _count(self, prefills: bool, tokens: int, flops: int) -> None:
         cost = self.cost
-        if keys == queries:  # the cache was empty before this call
+        if prefills:
             self._synchronise()
-            cost.prefill_tokens += rows * queries
+            cost.prefill_tokens += tokens
             cost.prefill_calls += 1
             cost.prefill_s += time.perf_counter() - self._call_start
         else:
-            cost.decode_tokens += rows * queries
+            cost.decode_tokens += tokens
             cost.decode_calls += 1
-        logit_rows = output.logits.shape[0] * output.logits.shape[1]
-        cost.flops += self._shape.flops(rows * queries, rows * queries * keys, logit_rows)
-        cost.flops_2nd += 2 * self._shape.parameters * rows * queries
+        cost.flops += flops
+        cost.flops_2nd += 2 * self._shape.parameters * tokens
 
     def _synchronise(self) -> None:
         if self._device.type == "cuda":
