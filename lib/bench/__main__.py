@@ -6,12 +6,13 @@ import sys
 
 import typer
 
-from lib.bench import sampling, threshold
+from lib.bench import growth, sampling, threshold
 from lib.models.registry import ModelError
 from lib.params import ParameterError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 app.command("sampling")(sampling.command)
+app.command("growth")(growth.command)
 app.command("threshold")(threshold.command)
 
 

@@ -1,8 +1,13 @@
-"""How fast each way of drawing N samples from one prompt is, at every rung of the ladder."""
+"""How fast each way of drawing N samples from one prompt is, at every rung of the ladder, and what it gives for it.
+
+Three parts, one run folder per model: arms one prompt at a time, with the forwards timed inside every pass and alone in
+between (`bound`); several prompts decoded together (`throughput`); and, for one model, what the answers' entropy is
+worth at equal token-forwards (`fidelity`). Rows carry their part as `protocol`.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pandas as pd
@@ -10,6 +15,8 @@ import torch
 import typer
 
 from lib import presets, runs
+from lib.bench import bound, fidelity, throughput
+from lib.bench.report import by_arm_and_model, end
 from lib.data.prompts import natural_prompts
 from lib.generators import comparison
 from lib.generators.common import SamplingParams
@@ -23,53 +30,76 @@ def command(
     models: Annotated[list[str] | None, typer.Option("--model", help="repeatable; default: the quick rungs")] = None,
     prompts: Annotated[int, typer.Option(help="prompts per model")] = 6,
     repeats: Annotated[int, typer.Option(help="timed passes of each fast arm")] = 5,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on the last line")] = False,
 ) -> None:
     """All arms of 1a3 at a fixed number of samples, with the settings of the `quick` preset.
 
     Keys of the JSON object: speedup_vs_naive, speedup_vs_batched, speedup_vs_hf, speedup_vs_eab_sequential (each
-    arm -> model -> ratio of wall times), token_forwards, and kv_bytes_vs_naive (share of naive's KV bytes for the
-    same samples).
+    arm -> model -> ratio of wall times), token_forwards, kv_bytes_vs_naive (share of naive's KV bytes for the same
+    samples), fraction_of_bound (seconds of the prefill and of the decode forwards alone over wall time),
+    overhead_per_step_us and overhead_share (of what is no forward), throughput_vs_batched (8 prompts together), and
+    cluster_entropy_rmse_vs_batched (arm -> ratio at equal token-forwards, on one model).
     """
     cells = presets.cells("1a3_scaling", "quick")
     by_model = {cell.resolved().model: cell.params for cell in cells}
-    base = next(iter(by_model.values()))
+    base, names = next(iter(by_model.values())), models or list(by_model)
+    judged = fidelity.MODEL if fidelity.MODEL in names else names[0]
     rows = []
-    for name in models or by_model:
-        raw = {**base, "model": name, "prompts": prompts, "repeats": repeats, "preset": "", "label": ""}
-        rows += measure(runs.open_run("bench/sampling", raw))
-    table = pd.DataFrame(rows)
-    report = ratios(table)
+    for name in names:
+        own = {"model": name, "prompts": prompts, "repeats": repeats, "dtype": dtype, "preset": "", "label": ""}
+        rows += measure(runs.open_run("bench/sampling", base | own), judge=name == judged)
+    report = summary(pd.DataFrame(rows))
     print(pd.DataFrame(report["speedup_vs_naive"]).T.round(2).to_string())
-    if as_json:
-        print(json.dumps(report))
+    end(report, as_json)
 
 
-def measure(run: runs.Run) -> list[dict[str, Any]]:
-    """Time every arm on one model and finish the run; its measurement rows."""
+def measure(run: runs.Run, judge: bool) -> list[dict[str, Any]]:
+    """Every part on one model (`fidelity` if it is to judge), finishing the run; its measurement rows."""
     p, rows = run.params, []
     torch.set_num_threads(p.threads)
     with hub.loaded(p.model, dtype=p.dtype, device=p.device, load_format=p.load_format) as lm:
-        ids = [torch.tensor(x.ids, device=lm.device) for x in natural_prompts(lm.tokenizer, p.prompts, p.prompt_tokens)]
         law = SamplingParams(**p.model_dump(include=set(SamplingParams.__annotations__)), stop_ids=lm.stop_ids)
-        options = {"repeats": p.repeats, "seed": p.seed, "protocols": ("fixed",)}
-        for trial in comparison.trials(lm.model, ids, p.arms, law, **options):
-            for row in trial.rows():
-                rows.append(row | {"model": lm.name, "parameters": lm.parameters, "dummy": lm.dummy})
-                run.measure(**rows[-1])
-    run.finish(ratios(pd.DataFrame(rows)))
+        for row in _parts(lm, law, p, judge):
+            rows.append(row | {"model": lm.name, "parameters": lm.parameters, "dummy": lm.dummy})
+            run.measure(**rows[-1])
+    run.finish(summary(pd.DataFrame(rows)))
     return rows
+
+
+def _parts(lm: hub.LoadedModel, law: SamplingParams, p: Any, judge: bool) -> Iterator[dict[str, Any]]:
+    made = natural_prompts(lm.tokenizer, max(p.prompts, throughput.PROMPTS), p.prompt_tokens)
+    ids = [torch.tensor(prompt.ids, device=lm.device) for prompt in made]
+    yield from alone(lm.model, ids[: p.prompts], law, p)
+    yield from throughput.passes(lm.model, ids[: throughput.PROMPTS], p.arms, law, p.seed)
+    if judge:
+        yield from fidelity.rows(lm, p.arms, law, p.seed)
+
+
+def alone(model: torch.nn.Module, ids: list[torch.LongTensor], law: SamplingParams, p: Any) -> Iterator[dict[str, Any]]:
+    """Every arm on one prompt at a time (`comparison.trials`), a probe of one forward after each pass."""
+    waiting = bound.probes(p.arms, p.num_samples, p.seed)
+    options = {"repeats": p.repeats, "seed": p.seed, "protocols": ("fixed",)}
+    with bound.Forwards(model) as seen:
+        for trial, probe in zip(comparison.trials(model, ids, p.arms, law, **options), waiting, strict=False):
+            forwards = seen.last(trial.output.cost.forward_calls)
+            yield from (row | forwards for row in trial.rows())
+            seconds = bound.seconds_alone(model, ids[trial.prompt], probe, law.max_new_tokens)
+            yield {"protocol": bound.PROTOCOL, "prompt": trial.prompt, "seconds": seconds} | vars(probe)
+
+
+def summary(rows: pd.DataFrame) -> dict[str, Any]:
+    """The JSON object: medians over prompts, arm -> model -> number, and the entropy ratios, arm -> number."""
+    parts = dict(list(rows.groupby("protocol")))
+    report = ratios(parts["fixed"]) | bound.report(parts["fixed"], parts[bound.PROTOCOL])
+    report |= throughput.report(parts[throughput.PROTOCOL])
+    return report | fidelity.report(parts.get(fidelity.PROTOCOL))
 
 
 def ratios(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """The JSON object: medians over prompts, arm -> model -> number."""
-    report = {f"speedup_vs_{base}": _medians(stats.against(rows, base), "ratio") for base in BASELINES}
-    report["token_forwards"] = _medians(stats.per_prompt(rows, "token_forwards"), "token_forwards")
+    report = {f"speedup_vs_{base}": by_arm_and_model(stats.against(rows, base), "ratio") for base in BASELINES}
+    report["token_forwards"] = by_arm_and_model(stats.per_prompt(rows, "token_forwards"), "token_forwards")
     kv = stats.against(rows, "naive", "kv_bytes")
-    report["kv_bytes_vs_naive"] = _medians(kv.assign(share=1 / kv.ratio), "share")
+    report["kv_bytes_vs_naive"] = by_arm_and_model(kv.assign(share=1 / kv.ratio), "share")
     return report
-
-
-def _medians(table: pd.DataFrame, column: str) -> dict[str, dict[str, float]]:
-    medians = table.groupby(["arm", "model"], sort=False)[column].median()
-    return {arm: medians[arm].to_dict() for arm in medians.index.unique("arm")}

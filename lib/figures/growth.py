@@ -1,0 +1,130 @@
+"""How the cost of each arm grows with samples, prompt, new tokens and prompts decoded together, beside its formula."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from lib.figures import Drawn, style
+from lib.metrics import predictions
+
+EXPERIMENT = "bench/growth"
+AXES = {
+    "N": "samples N",
+    "P": "prompt tokens P",
+    "L": "new tokens L",
+    "prompts": "prompts together",
+}
+FORMULAS = ("naive", "batched", "tree")  # arms whose formula is drawn; a line for each arm would hide the points
+SIZES = {"N": "num_samples", "P": "prompt_tokens", "L": "max_new_tokens", "prompts": "prompts"}
+
+
+def growth(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
+    """Seconds per prompt against each quantity, log-log, a line per arm; dashed: the arm's formula for token-forwards,
+    scaled to meet the measurement at the base point.
+    """
+    table = medians(rows)
+    figure, axes = style.new(style.TEXT, 3.2, columns=len(AXES), sharey=True)
+    looks = style.arm_styles(list(dict.fromkeys(rows.arm)))
+    for ax, axis in zip(axes, AXES, strict=True):
+        _panel(ax, table[table.axis == axis], looks)
+        ax.set(xscale="log", yscale="log", xlabel=AXES[axis])
+        _ticks(ax, table[table.axis == axis].value)
+    axes[0].set_ylabel("seconds per prompt")
+    dashes = Line2D([], [], color="0.4", ls="--", lw=0.7, label="formula")
+    handles = [Line2D([], [], ms=3.5, lw=1, label=arm, **look) for arm, look in looks.items()]
+    figure.legend(handles=[*handles, dashes], loc="outside lower center", ncols=len(handles) + 1, frameon=False)
+    style.note(figure, [*missing, *_skipped(rows)], sorted(set(rows[rows.dummy.astype(bool)].model)))
+    return Drawn(figure, table, _caption(rows, table))
+
+
+FIGURES = {"1a3_growth": growth}
+
+
+def medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per axis, arm and value: `seconds` per prompt (median over passes), the formula's `token_forwards` per
+    prompt, and `formula`: seconds if those cost what they do at the base point.
+    """
+    done = rows[rows.wall_s.notna()]
+    done = done.assign(seconds=done.wall_s / done.prompts, token_forwards=done.apply(token_forwards, axis=1))
+    keys = ["axis", "arm", "value"]
+    base = base_point(rows)
+    at_base = (done[list(SIZES.values())] == [base[axis] for axis in SIZES]).all(axis=1)
+    table = done.assign(base=at_base).groupby(keys, as_index=False, sort=False).agg(
+        seconds=("seconds", "median"), token_forwards=("token_forwards", "median"), base=("base", "first")
+    )  # fmt: skip
+    scale = table[table.base].drop_duplicates("arm").set_index("arm").eval("seconds / token_forwards")
+    table["formula"] = table.token_forwards * table.arm.map(scale)
+    return table.drop(columns="base").sort_values(keys, ignore_index=True)
+
+
+def token_forwards(row: pd.Series) -> float:
+    """Token-forwards per prompt by `lib.metrics.predictions`; those of trees have no formula in N, P and L alone: P
+    plus the sum of their live prefixes D_t over steps 1 to L-1, which is measured.
+    """
+    size = row.prompt_tokens, row.max_new_tokens, row.num_samples
+    if row.arm in ("naive", "hf"):
+        return predictions.naive(*size).tokens
+    if row.arm in ("batched", "bifurcated"):
+        return predictions.batched(*size).tokens
+    return row.prompt_tokens + row.decode_tokens / row.prompts
+
+
+def base_point(rows: pd.DataFrame) -> dict[str, int]:
+    """The sizes around which one is varied: what each has on the axes of the others."""
+    return {axis: int(rows[rows.axis != axis][size].mode().iloc[0]) for axis, size in SIZES.items()}
+
+
+def _panel(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]]) -> None:
+    for arm in (arm for arm in looks if arm in set(table.arm)):
+        part, look = table[table.arm == arm], looks[arm]
+        ax.plot(part.value, part.seconds, ms=3.5, lw=1, label=arm, **look)
+        if arm in FORMULAS:
+            ax.plot(part.value, part.formula, ls="--", lw=0.7, color=look["color"], label=f"{arm} formula")
+
+
+def _ticks(ax: Axes, values: pd.Series) -> None:
+    """Ticks at the measured values, every other one where they are many."""
+    ticks = sorted(set(values))
+    ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
+    shown = set(ticks if len(ticks) < 7 else ticks[::2])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if round(x) in shown else ""))
+
+
+def _skipped(rows: pd.DataFrame) -> list[str]:
+    """What had no pass, one entry per arm and axis."""
+    lost = rows[rows.wall_s.isna()].groupby(["arm", "axis"], sort=False).value
+    return [f"{arm} at {axis} = {', '.join(str(v) for v in sorted(set(vs)))}" for (arm, axis), vs in lost]
+
+
+def _gains(table: pd.DataFrame) -> str:
+    """Where the tree's gain over batched begins and ends: its factor at the ends of each axis."""
+    wide = table.pivot_table(index=["axis", "value"], columns="arm", values="seconds")
+    if not {"tree", "batched"} <= set(wide.columns):
+        return ""
+    ratio = (wide.batched / wide.tree).dropna()
+    ends = [
+        f"{axis} = {part.index[0]}: {part.iloc[0]:.2f}, {part.index[-1]}: {part.iloc[-1]:.2f}"
+        for axis in AXES
+        if axis in ratio.index.get_level_values(0) and len(part := ratio[axis])
+    ]
+    return f"Speedup of tree over batched at the ends of each axis: {'; '.join(ends)}. "
+
+
+def _caption(rows: pd.DataFrame, table: pd.DataFrame) -> str:
+    base, first = base_point(rows), rows.iloc[0]
+    skipped = _skipped(rows)
+    return (
+        f"Seconds per prompt on {first.model}, one quantity varied at a time around N = {base['N']} samples, P = "
+        f"{base['P']} prompt tokens, L = {base['L']} new tokens and one prompt; medians over passes of one prompt set, "
+        "in shuffled order. Dashed: the formula for token-forwards (naive N(P+L-1), batched P+N(L-1), tree P plus its "
+        "measured live prefixes), scaled to the measurement at the base point; a line that leaves its dashes pays for "
+        "something other than tokens: the number of calls, or attention over a long context. Stop ids are off, so "
+        "lengths are exact. Prompts longer than the model's context keep its weights and raise its limit only: a "
+        "forward's cost does not depend on the text; a tree's live prefixes do, and are measured. "
+        f"{_gains(table)}{'Left out to keep to the time budget: ' + '; '.join(skipped) + '.' if skipped else ''}"
+    )
