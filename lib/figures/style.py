@@ -43,7 +43,9 @@ def new(width: float, height: float, columns: int = 1, rows: int = 1, **options:
 
 def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, object]]:
     """Colour and marker of each arm, by its place in the list (so give every panel the same list)."""
-    palette = cycle(sns.color_palette("colorblind"))
+    colours = sns.color_palette("colorblind")
+    colours[8] = (0.1, 0.1, 0.1)  # near black for the palette's yellow, which a thin line on white loses
+    palette = cycle(colours)
     return {a: {"color": c, "marker": m} for a, c, m in zip(arms, palette, cycle(MARKERS))}
 
 
