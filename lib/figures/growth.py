@@ -29,16 +29,18 @@ def growth(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """
     table = medians(rows)
     figure, axes = style.new(style.TEXT, 3.2, columns=len(AXES), sharey=True)
-    looks = style.arm_styles(list(dict.fromkeys(rows.arm)))
+    looks, lost = style.arm_styles(sorted(set(rows.arm))), skipped(rows)
     for ax, axis in zip(axes, AXES, strict=True):
         _panel(ax, table[table.axis == axis], looks)
         ax.set(xscale="log", yscale="log", xlabel=AXES[axis])
         _ticks(ax, table[table.axis == axis].value)
+        absent = [f"{arm} {', '.join(values)}" for (where, arm), values in lost.items() if where == axis]
+        ax.set_title("\n".join(["not measured:", *absent]) if absent else "", fontsize=6, color="firebrick")
     axes[0].set_ylabel("seconds per prompt")
     dashes = Line2D([], [], color="0.4", ls="--", lw=0.7, label="formula")
     handles = [Line2D([], [], ms=3.5, lw=1, label=arm, **look) for arm, look in looks.items()]
     figure.legend(handles=[*handles, dashes], loc="outside lower center", ncols=len(handles) + 1, frameon=False)
-    style.note(figure, [*missing, *_skipped(rows)], sorted(set(rows[rows.dummy.astype(bool)].model)))
+    style.note(figure, missing, style.dummies(rows))
     return Drawn(figure, table, _caption(rows, table))
 
 
@@ -46,20 +48,19 @@ FIGURES = {"1a3_growth": growth}
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per axis, arm and value: `seconds` per prompt (median over passes), the formula's `token_forwards` per
-    prompt, and `formula`: seconds if those cost what they do at the base point.
+    """One row per axis, arm and value: `seconds` per prompt (median over passes, which go from `low` to `high`),
+    the formula's `token_forwards` per prompt, and `formula`: seconds if those cost what they do at the base point.
     """
     done = rows[rows.wall_s.notna()]
     done = done.assign(seconds=done.wall_s / done.prompts, token_forwards=done.apply(token_forwards, axis=1))
-    keys = ["axis", "arm", "value"]
-    base = base_point(rows)
-    at_base = (done[list(SIZES.values())] == [base[axis] for axis in SIZES]).all(axis=1)
-    table = done.assign(base=at_base).groupby(keys, as_index=False, sort=False).agg(
-        seconds=("seconds", "median"), token_forwards=("token_forwards", "median"), base=("base", "first")
-    )  # fmt: skip
-    scale = table[table.base].drop_duplicates("arm").set_index("arm").eval("seconds / token_forwards")
-    table["formula"] = table.token_forwards * table.arm.map(scale)
-    return table.drop(columns="base").sort_values(keys, ignore_index=True)
+    table = done.groupby(["axis", "arm", "value"], as_index=False).agg(
+        seconds=("seconds", "median"),
+        low=("seconds", "min"),
+        high=("seconds", "max"),
+        token_forwards=("token_forwards", "median"),
+    )
+    base = table[table.value == table.axis.map(base_point(rows))].drop_duplicates("arm").set_index("arm")
+    return table.assign(formula=table.token_forwards * table.arm.map(base.seconds / base.token_forwards))
 
 
 def token_forwards(row: pd.Series) -> float:
@@ -79,10 +80,17 @@ def base_point(rows: pd.DataFrame) -> dict[str, int]:
     return {axis: int(rows[rows.axis != axis][size].mode().iloc[0]) for axis, size in SIZES.items()}
 
 
+def skipped(rows: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """(axis, arm) -> values that the time budget left no pass for."""
+    lost = rows[rows.wall_s.isna()].sort_values("value").groupby(["axis", "arm"]).value
+    return {key: [str(value) for value in values] for key, values in lost}
+
+
 def _panel(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]]) -> None:
     for arm in (arm for arm in looks if arm in set(table.arm)):
         part, look = table[table.arm == arm], looks[arm]
         ax.plot(part.value, part.seconds, ms=3.5, lw=1, label=arm, **look)
+        ax.vlines(part.value, part.low, part.high, lw=0.7, color=look["color"])
         if arm in FORMULAS:
             ax.plot(part.value, part.formula, ls="--", lw=0.7, color=look["color"], label=f"{arm} formula")
 
@@ -91,14 +99,9 @@ def _ticks(ax: Axes, values: pd.Series) -> None:
     """Ticks at the measured values, every other one where they are many."""
     ticks = sorted(set(values))
     ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
-    shown = set(ticks if len(ticks) < 7 else ticks[::2])
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if round(x) in shown else ""))
-
-
-def _skipped(rows: pd.DataFrame) -> list[str]:
-    """What had no pass, one entry per arm and axis."""
-    lost = rows[rows.wall_s.isna()].groupby(["arm", "axis"], sort=False).value
-    return [f"{arm} at {axis} = {', '.join(str(v) for v in sorted(set(vs)))}" for (arm, axis), vs in lost]
+    shown = ticks if len(ticks) < 7 else ticks[::2]
+    names = {x: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in shown}
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(round(x), "")))
 
 
 def _gains(table: pd.DataFrame) -> str:
@@ -117,14 +120,15 @@ def _gains(table: pd.DataFrame) -> str:
 
 def _caption(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     base, first = base_point(rows), rows.iloc[0]
-    skipped = _skipped(rows)
+    lost = "; ".join(f"{arm} at {axis} = {', '.join(values)}" for (axis, arm), values in skipped(rows).items())
     return (
         f"Seconds per prompt on {first.model}, one quantity varied at a time around N = {base['N']} samples, P = "
-        f"{base['P']} prompt tokens, L = {base['L']} new tokens and one prompt; medians over passes of one prompt set, "
-        "in shuffled order. Dashed: the formula for token-forwards (naive N(P+L-1), batched P+N(L-1), tree P plus its "
-        "measured live prefixes), scaled to the measurement at the base point; a line that leaves its dashes pays for "
+        f"{base['P']} prompt tokens, L = {base['L']} new tokens and one prompt; medians over up to "
+        f"{int(rows.repeat.max()) + 1} passes of one prompt set, in shuffled order, bars from fastest to "
+        "slowest. Dashed: the formula for token-forwards (naive N(P+L-1), batched P+N(L-1), tree P plus its measured "
+        "live prefixes), scaled to the measurement at the base point; a line that leaves its dashes pays for "
         "something other than tokens: the number of calls, or attention over a long context. Stop ids are off, so "
         "lengths are exact. Prompts longer than the model's context keep its weights and raise its limit only: a "
         "forward's cost does not depend on the text; a tree's live prefixes do, and are measured. "
-        f"{_gains(table)}{'Left out to keep to the time budget: ' + '; '.join(skipped) + '.' if skipped else ''}"
+        f"{_gains(table)}{f'Not measured, to keep to the time budget: {lost}.' if lost else ''}"
     )

@@ -1,0 +1,198 @@
+"""The growth benchmark measures the grid it promises or lists what it skipped, and its figure shows the formulas."""
+
+import json
+import types
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib import paths, runs
+from lib.bench import growth
+from lib.figures import __main__ as cli
+from lib.figures import growth as figure
+from lib.metrics import predictions
+from lib.metrics.cost import Cost
+
+SMALL = {"N": (1, 3), "P": (30, 40), "L": (2, 5), "prompts": (1, 2)}
+BASE = {"N": 3, "P": 40, "L": 5, "prompts": 1}
+
+
+@pytest.fixture
+def bench(micro_path, tmp_path, monkeypatch):
+    """The command on a small grid; returns its rows and its JSON object."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(growth, "AXES", SMALL)
+    monkeypatch.setattr(growth, "BASE", BASE)
+
+    def run(capsys, **options) -> tuple[pd.DataFrame, dict]:
+        growth.command(model="ladder-micro", repeats=2, as_json=True, **options)
+        return runs.load("bench/growth", tmp_path), json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
+
+
+def grid(axes: dict = SMALL) -> set[tuple]:
+    """(axis, value, arm) of every place: arms of one prompt at a time have no place on the axis of prompts."""
+    return {
+        (axis, value, arm)
+        for axis, values in axes.items()
+        for value in values
+        for arm in growth.ARMS
+        if axis != "prompts" or arm in growth.TOGETHER
+    }
+
+
+def test_the_whole_grid_is_measured_and_costs_what_the_formulas_say(bench, capsys):
+    rows, report = bench(capsys, budget=1000)
+    assert set(rows[["axis", "value", "arm"]].itertuples(index=False, name=None)) == grid()
+    assert report["skipped"] == []
+    assert (rows.wall_s > 0).all()
+    for row in rows[rows.arm.isin(["naive", "batched", "tree"])].itertuples():
+        size = row.prompt_tokens, row.max_new_tokens, row.num_samples
+        rival = predictions.naive(*size) if row.arm == "naive" else predictions.batched(*size)
+        if row.arm == "tree":
+            assert row.prompts * row.prompt_tokens <= row.token_forwards <= row.prompts * rival.tokens
+        else:
+            assert row.token_forwards == row.prompts * rival.tokens
+    repeats = rows.groupby(["axis", "value", "arm"]).repeat.max()
+    assert set(repeats.xs("naive", level="arm")) == {0}
+    assert set(repeats.drop("naive", level="arm")) == {1}
+    assert report["token_forwards"]["P"]["naive"] == {"30": 3 * 34, "40": 3 * 44}
+    assert set(report["seconds"]["prompts"]) == set(growth.TOGETHER)
+
+
+def test_what_the_budget_leaves_out_is_listed_with_no_seconds(bench, capsys, monkeypatch):
+    cost = {"naive": 1e9, "hf": 1e9}
+    monkeypatch.setattr(growth.Point, "foretold", lambda self, base: cost.get(self.arm, 0.0))
+    rows, report = bench(capsys, budget=1.0)
+    assert set(rows[["axis", "value", "arm"]].itertuples(index=False, name=None)) == grid()
+    assert set(rows[rows.wall_s.isna()].arm) == {"naive", "hf"}
+    assert "naive at N = 1" in report["skipped"]
+    assert "naive" not in report["seconds"]["N"]
+
+
+def test_a_point_lies_on_one_axis_and_the_base_on_all():
+    points = growth.points(growth.ARMS)
+    assert len(points) == len(set(points))
+    places = [(axis, value, point.arm) for point in points for axis, value in point.places()]
+    assert len(places) == len(set(places))
+    assert set(places) == grid(growth.AXES)
+    assert [(p.n, p.prompt_tokens, p.length, p.prompts) for p in points[: len(growth.ARMS)]] == [(20, 200, 30, 1)] * 6
+
+
+def test_seconds_are_foretold_from_prefill_and_decode_apart():
+    base = types.SimpleNamespace(cost=Cost(prefill_s=1.0, wall_s=3.0))
+    assert growth.Point("naive", 20, 200, 30, 1).foretold(base) == 3.0
+    assert growth.Point("naive", 40, 200, 30, 1).foretold(base) == 6.0, "naive prefills once per sample"
+    assert growth.Point("batched", 40, 200, 30, 1).foretold(base) == 5.0
+    assert growth.Point("batched", 20, 400, 30, 1).foretold(base) == 4.0
+    assert growth.Point("batched", 20, 200, 59, 8).foretold(base) == pytest.approx(8 * 5.0)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=20), st.integers(1, 4), st.floats(0, 60))
+def test_passes_keep_to_the_budget_and_first_passes_go_before_repeats(costs, repeats, budget):
+    seconds = {growth.Point("naive" if i % 3 == 0 else "tree", i, 200, 30, 1): c for i, c in enumerate(costs)}
+    chosen, skipped = growth.choose(seconds, repeats, budget)
+    spent = sum(seconds[point] for point, _ in chosen)
+    assert spent <= budget + 1e-9
+    first = {point for point, repeat in chosen if repeat == 0}
+    assert first | set(skipped) == set(seconds)
+    assert not first & set(skipped)
+    assert all(point in first for point, _ in chosen)
+    assert {repeat for point, repeat in chosen if point.arm == "naive"} <= {0}
+    left = budget - sum(seconds[point] for point in first)
+    assert all(seconds[point] > left - 1e-9 for point in skipped), "what is skipped would not have fitted"
+
+
+@pytest.fixture
+def synthetic() -> pd.DataFrame:
+    """Rows of arms that cost a microsecond per token-forward, with a fixed 0.01 s per job on top for batched."""
+    base, made = {"N": 20, "P": 200, "L": 30, "prompts": 1}, []
+    axes = {"N": (5, 20, 80), "P": (50, 200, 800), "L": (10, 30), "prompts": (1, 4)}
+    for axis, value, arm in sorted(grid(axes)):
+        sizes = base | {axis: value}
+        n, p, new, prompts = sizes.values()
+        decode = {"naive": n * (new - 1), "hf": n * (new - 1), "tree": n * (new - 1) / 2}.get(arm, n * (new - 1))
+        tokens = prompts * (decode + (n * p if arm in ("naive", "hf") else p))
+        for repeat, wobble in enumerate([1.0, 0.9, 1.3]):
+            made.append(
+                {"axis": axis, "value": value, "arm": arm, "num_samples": n, "prompt_tokens": p, "max_new_tokens": new}
+                | {
+                    "prompts": prompts,
+                    "decode_tokens": prompts * decode,
+                    "repeat": repeat,
+                    "model": "m",
+                    "dummy": False,
+                }
+                | {"wall_s": (1e-6 * tokens + (0.01 if arm == "batched" else 0)) * wobble}
+            )
+    rows = pd.DataFrame(made)
+    gone = (rows.arm == "naive") & (rows.axis == "N") & (rows.value == 80)
+    return rows.assign(wall_s=rows.wall_s.mask(gone)).drop(rows.index[gone & (rows.repeat > 0)])
+
+
+def line(ax, label):
+    return next(found for found in ax.get_lines() if found.get_label() == label)
+
+
+def test_formula_lines_meet_the_measurement_at_the_base_and_only_there_if_something_else_costs(synthetic):
+    drawn = figure.growth(synthetic)
+    assert [ax.get_xlabel() for ax in drawn.figure.axes] == list(figure.AXES.values())
+    assert {(ax.get_xscale(), ax.get_yscale()) for ax in drawn.figure.axes} == {("log", "log")}
+    table = drawn.data.set_index(["axis", "arm", "value"])
+    for arm in ("tree", "hf", "eab"):
+        assert table.xs(arm, level="arm").eval("formula / seconds").to_numpy() == pytest.approx(1.0), arm
+    batched = table.loc["N", "batched"]
+    scale = (780e-6 + 0.01) / 780
+    np.testing.assert_allclose(batched.formula, [scale * (200 + n * 29) for n in (5, 20, 80)])
+    np.testing.assert_allclose(batched.seconds, [1e-6 * (200 + n * 29) + 0.01 for n in (5, 20, 80)])
+    np.testing.assert_allclose(batched.high / batched.low, 1.3 / 0.9)
+    ax = drawn.figure.axes[0]
+    np.testing.assert_allclose(line(ax, "tree").get_ydata(), line(ax, "tree formula").get_ydata())
+    assert len(line(ax, "naive").get_xdata()) == 2
+    plt.close("all")
+
+
+def test_seconds_are_per_prompt_and_trees_use_their_measured_live_prefixes(synthetic):
+    table = figure.medians(synthetic).set_index(["axis", "arm", "value"])
+    np.testing.assert_allclose(table.loc["prompts", "bifurcated"].seconds, 780e-6)
+    assert table.loc["N", "tree", 20].token_forwards == 200 + 20 * 29 / 2
+
+
+def test_skipped_points_are_named_on_the_figure_and_gains_in_the_caption(synthetic):
+    drawn = figure.growth(synthetic)
+    assert "naive 80" in drawn.figure.axes[0].get_title()
+    assert drawn.figure.axes[1].get_title() == ""
+    assert "naive at N = 80" in drawn.caption
+    gain = (200 + 80 * 29 + 1e4) / (200 + 80 * 29 / 2)
+    assert f"80: {gain:.2f}" in drawn.caption
+    plt.close("all")
+
+
+def test_a_benchmark_without_a_run_is_left_out_in_one_line_unless_it_was_asked_for(tmp_path, capsys, monkeypatch):
+    spec = {"1a3_growth": cli.figures.specs()["1a3_growth"]}
+    monkeypatch.setattr(cli.figures, "specs", lambda: spec)
+    options = {"preset": "", "set_": None, "runs_dir": tmp_path, "out": tmp_path / "out"}
+    cli.draw(names=None, **options)
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("1a3_growth is left out.")
+    assert "python -m lib.bench growth" in said
+    with pytest.raises(cli.NoBenchmark):
+        cli.draw(names=["1a3_growth"], **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_benchmark_is_drawn_from_its_newest_run(synthetic, tmp_path):
+    settings = {"arms": ["naive", "eab"], "runs_dir": str(tmp_path)}
+    for model in ("ladder-60k", "ladder-1m"):
+        run = runs.open_run("bench/growth", settings | {"model": model})
+        for row in synthetic.where(synthetic.notna(), None).to_dict("records"):
+            run.measure(**row | {"model": model})
+        run.finish({})
+    cli.draw(names=["1a3_growth"], preset="", set_=None, runs_dir=tmp_path, out=tmp_path / "out")
+    assert "ladder-1m" in (tmp_path / "out" / "1a3_growth.txt").read_text()
+    assert run.dir.name in (tmp_path / "out" / "1a3_growth.txt").read_text()
