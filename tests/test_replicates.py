@@ -68,7 +68,8 @@ def test_the_reference_follows_the_law_in_chunks_that_differ(model, monkeypatch)
 
 
 def test_reference_and_replicates_agree_and_are_not_the_same_draws(model):
-    drawn = replicates.draws("batched", model, PROMPT, PARAMS, 100, seed=1)
+    together = SamplingParams(**(vars(PARAMS) | {"prompts_together": 25}))
+    drawn = replicates.draws("batched", model, PROMPT, together, 100, seed=1)
     ours = [sample.tokens[0] for output in drawn for sample in output.samples]
     theirs = [sample.tokens[0] for sample in replicates.reference(model, PROMPT, PARAMS, 1000, seed=1)]
     verdict = fidelity(ours, theirs)
@@ -84,13 +85,13 @@ def test_cost_of_prompts_decoded_together_is_shared():
 
 def test_equal_cost_of_naive_is_what_arithmetic_says(model, monkeypatch):
     monkeypatch.setattr(replicates, "PILOTS", 2)
-    unending = SamplingParams(**(vars(PARAMS) | {"stop_ids": ()}))
+    unending = SamplingParams(**(vars(PARAMS) | {"stop_ids": (), "max_new_tokens": 3}))
     one = len(PROMPT) + unending.max_new_tokens - 1
     assert replicates.pilot_cost("naive", model, PROMPT, unending, 0) == 5 * one
     for budget, n in ((9 * one, 9), (9 * one - 1, 8), (one, 1)):
         assert replicates.equal_cost("naive", model, PROMPT, unending, budget, 0) == n
-    shared = len(PROMPT) + 31 * (unending.max_new_tokens - 1)
-    assert replicates.equal_cost("batched", model, PROMPT, unending, shared + 1, 0) == 31
+    shared = len(PROMPT) + 13 * (unending.max_new_tokens - 1)
+    assert replicates.equal_cost("batched", model, PROMPT, unending, shared + 1, 0) == 13
 
 
 def stepwise(cost_of):
@@ -126,7 +127,8 @@ def test_equal_cost_finds_the_largest_n_that_fits(cost_of, budget, expected, mon
     assert len(set(calls)) <= 14, "each N is measured once, and few are"
 
 
-def test_equal_cost_stays_within_the_budget_on_a_model(model):
+def test_equal_cost_stays_within_the_budget_on_a_model(model, monkeypatch):
+    monkeypatch.setattr(replicates, "PILOTS", 4)
     params = SamplingParams(num_samples=10, max_new_tokens=6, stop_ids=(3, 5), max_paths=5)
     budget = replicates.pilot_cost("batched", model, PROMPT, params, 0)
     n = replicates.equal_cost("eab@0.3", model, PROMPT, params, budget, 0)
