@@ -1,12 +1,20 @@
 """The sampling benchmark: its ratios are what they say, and it stores what it measured."""
 
+import io
 import json
+from contextlib import redirect_stdout
+from itertools import islice
 
 import pandas as pd
 import pytest
+import torch
 
 from lib import generators, paths, runs
-from lib.bench import sampling
+from lib.bench import bound, fidelity, sampling, throughput
+from lib.generators import replicates
+from lib.generators.common import SamplingParams
+from lib.generators.comparison import run_arm
+from tests.toys import prompt, tiny_model
 
 
 def test_ratios_are_medians_over_prompts_of_ratios_within_a_prompt():
@@ -31,17 +39,122 @@ def test_ratios_are_medians_over_prompts_of_ratios_within_a_prompt():
     assert report["kv_bytes_vs_naive"]["eab"]["m"] == 0.25
 
 
-def test_the_benchmark_runs_prints_json_last_and_keeps_a_run(micro_path, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
-    sampling.command(models=["ladder-micro"], prompts=1, repeats=1, as_json=True)
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+@pytest.fixture(scope="module")
+def bench(micro_path, tmp_path_factory):
+    """The JSON object and the stored rows of a short run of the whole command."""
+    out = io.StringIO()
+    folder = tmp_path_factory.mktemp("runs")
+    short = {"QUESTIONS": 1, "REPLICATES": 2, "REFERENCE": 10, "LENGTH": 6, "TOGETHER": 2}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        patch.setattr(paths, "RUNS", folder)
+        for name, value in short.items():
+            patch.setattr(fidelity, name, value)
+        patch.setattr(replicates, "PILOTS", 1)
+        patch.setattr(replicates, "MOST", 2)
+        patch.setattr(throughput, "REPEATS", 1)
+        sampling.command(models=["ladder-micro"], prompts=1, repeats=1, dtype="float32", as_json=True)
+    return json.loads(out.getvalue().splitlines()[-1]), runs.load("bench/sampling", folder)
+
+
+def test_the_benchmark_runs_prints_json_last_and_keeps_a_run(bench):
+    report, rows = bench
+    per_arm = {"fraction_of_bound", "overhead_per_step_us", "overhead_share", "token_forwards", "kv_bytes_vs_naive"}
     assert set(report) == {
         *(f"speedup_vs_{base}" for base in sampling.BASELINES),
-        *("token_forwards", "kv_bytes_vs_naive"),
+        *per_arm,
+        *("throughput_vs_batched", "cluster_entropy_rmse_vs_batched"),
     }
-    assert set(generators.NAMES) <= set(report["speedup_vs_naive"])
+    for key in per_arm:
+        assert set(generators.NAMES) <= set(report[key]), key
     assert report["speedup_vs_naive"]["naive"] == {"ladder-micro": 1.0}
-    rows = runs.load("bench/sampling", tmp_path)
-    assert set(rows.protocol) == {"fixed"}
-    measured = rows[rows.arm == "batched"].token_forwards.iloc[0]
+    assert set(rows.protocol) == {"fixed", bound.PROTOCOL, throughput.PROTOCOL, fidelity.PROTOCOL}
+    measured = rows[(rows.arm == "batched") & (rows.protocol == "fixed")].token_forwards.iloc[0]
     assert report["token_forwards"]["batched"]["ladder-micro"] == pytest.approx(measured)
+
+
+def test_what_the_benchmark_reports_is_possible(bench):
+    report, rows = bench
+    for arm, fraction in report["fraction_of_bound"].items():
+        assert 0 < fraction["ladder-micro"] <= 1.5, arm
+        assert 0 < report["overhead_share"][arm]["ladder-micro"] < 1, arm
+    assert report["throughput_vs_batched"]["batched"] == {"ladder-micro": 1.0}
+    assert "naive" not in report["throughput_vs_batched"], "8 prompts of it would take as long as everything else"
+    assert report["cluster_entropy_rmse_vs_batched"]["batched"] == 1.0
+    assert {"tree", "tree_multinomial", "arithmetic", "eab"} <= set(report["cluster_entropy_rmse_vs_batched"])
+    judged = rows[rows.protocol == fidelity.PROTOCOL]
+    assert (judged[judged.arm == "batched"].num_samples == 20).all()
+    passes = rows[rows.protocol == "fixed"]
+    assert all(sum(row.decode_rows) == row.decode_tokens for row in passes.itertuples()), (
+        "hooks see what the meter sees"
+    )
+    assert (passes.forward_s < passes.wall_s).all()
+    assert (passes.forward_s >= passes.prefill_s * 0.99).all()
+
+
+def test_forwards_alone_are_probed_on_every_kind_of_store_and_leave_the_model_as_it_was():
+    model, ids = tiny_model(), prompt(9)
+    before = model(ids.unsqueeze(0)).logits
+    arms = ["naive", "hf", "batched", "tree", "eab@0.1"]
+    wanted = list(islice(bound.probes(arms, 10, seed=0), 18))
+    assert set(wanted[:9]) == set(wanted[9:]), "every round probes the same, in its own order"
+    assert {p.rows for p in wanted if p.store == "packed"} == {1, 2, 4, 8, 10}
+    assert {p.rows for p in wanted if p.store == "buffer"} == {1, 10}
+    for probe in set(wanted):
+        with bound.Forwards(model) as seen:
+            assert bound.seconds_alone(model, ids, probe, 6) > 0
+        decode = [t for t, prefill in zip(seen.tokens, seen.prefills, strict=True) if not prefill]
+        assert decode == [probe.rows] * 6, "three forwards to the middle, and half of the timed ones beyond"
+    torch.testing.assert_close(model(ids.unsqueeze(0)).logits, before)
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("arm", ["naive", "batched", "hf", "eab_sequential", "eab", "tree", "bifurcated"])
+def test_the_rows_of_each_decode_forward_are_those_of_the_pass(arm):
+    model, law = tiny_model(), SamplingParams(num_samples=3, max_new_tokens=5, threshold=0.5, max_paths=3)
+    with bound.Forwards(model) as seen:
+        run_arm(arm, model, [prompt(9, seed=4)], law, [4])  # another pass, which must not be counted
+        (output,) = run_arm(arm, model, [prompt(9)], law, [0])
+    rows = seen.last(output.cost.forward_calls)["decode_rows"]
+    assert (len(rows), sum(rows)) == (output.cost.decode_calls, output.cost.decode_tokens)
+    if arm in ("tree", "bifurcated"):
+        assert rows == output.trace["live"][1:]
+    if arm == "naive":
+        assert rows == [1] * 12
+
+
+def test_the_bound_is_the_prefill_and_the_forwards_alone():
+    passes = pd.DataFrame(
+        {"model": "m", "parameters": 1, "protocol": "fixed", "arm": "tree", "prompt": p, "prefill_s": 0.1}
+        | {"forward_calls": 4, "decode_rows": [1, 3, 4], "wall_s": wall, "forward_s": 0.5}
+        for p, wall in enumerate([1.0, 0.8, 2.0])
+    )
+    times = {("packed", 1): [0.1, 0.1, 9.0], ("packed", 4): [0.4, 0.4], ("buffer", 1): [5.0]}
+    probed = pd.DataFrame(
+        {"model": "m", "store": store, "rows": rows, "seconds": s}
+        for (store, rows), many in times.items()
+        for s in many
+    )
+    found = bound.report(passes, probed)
+    assert found["fraction_of_bound"]["tree"]["m"] == pytest.approx((0.1 + 0.1 + 0.3 + 0.4) / 1.0)
+    assert found["overhead_per_step_us"]["tree"]["m"] == pytest.approx(0.5e6 / 4)
+    assert found["overhead_share"]["tree"]["m"] == pytest.approx(0.5)
+
+
+def test_throughput_is_a_ratio_of_medians_to_batched():
+    rows = pd.DataFrame(
+        {"model": "m", "arm": arm, "wall_s": wall}
+        for arm, walls in {"batched": [4.0, 4.0, 40.0], "tree": [2.0, 1.0, 9.0]}.items()
+        for wall in walls
+    )
+    assert throughput.report(rows)["throughput_vs_batched"] == {"batched": {"m": 1.0}, "tree": {"m": 2.0}}
+
+
+def test_entropy_errors_are_pooled_over_questions_before_the_ratio():
+    rows = pd.DataFrame(
+        {"arm": arm, "entropy_rmse": error}
+        for arm, errors in {"batched": [0.3, 0.4], "tree": [0.0, 0.25]}.items()
+        for error in errors
+    )
+    assert fidelity.report(rows)["cluster_entropy_rmse_vs_batched"] == pytest.approx({"batched": 1.0, "tree": 0.5})
+    assert fidelity.report(None) == {"cluster_entropy_rmse_vs_batched": {}}

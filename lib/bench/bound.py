@@ -150,9 +150,10 @@ def _bound(row: Any, alone: pd.Series) -> float:
 @contextmanager
 def _packed(model: nn.Module, prompt: LongTensor, probe: Probe, length: int) -> Iterator[Callable[[], object]]:
     with CostMeter(model) as meter, PackedTree(model, [prompt], probe.rows * length, meter) as engine:
-        engine.roots([0] * probe.rows)
-        parents, tokens = list(range(probe.rows)), [int(prompt[-1])] * probe.rows
-        yield lambda: engine.step(parents, tokens)
+        rows = np.arange(probe.rows)
+        tokens, prompts = np.full_like(rows, int(prompt[-1])), np.zeros_like(rows)
+        engine.roots(prompts)
+        yield lambda: engine.step(rows, tokens, prompts)
 
 
 @contextmanager
