@@ -88,10 +88,11 @@ class _Forest:
         live = [Path(self.trees + i, [], 0.0) for i in range(n)]
         self.trees += n
         finished: list[Path] = []
-        logits = self._engine.roots([0] * n)
+        logits = self._engine.roots(np.zeros(n, dtype=np.int64))
         for t in range(self._params.max_new_tokens):
             if t > 0:
-                logits = self._engine.step([path.parent for path in live], [path.tokens[-1] for path in live])
+                parents, tokens = np.array([[path.parent, path.tokens[-1]] for path in live]).T
+                logits = self._engine.step(parents, tokens.copy(), np.zeros(len(live), dtype=np.int64))
             children = self._children(live, logits, t)
             finished += [c for c in children if c.tokens[-1] in self._params.stop_ids]
             live = self._prune([c for c in children if c.tokens[-1] not in self._params.stop_ids])

@@ -14,9 +14,9 @@ Both are context managers: on leaving, they report their KV memory to the meter 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import LongTensor, Tensor, nn
 
@@ -35,13 +35,13 @@ class Engine(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def roots(self, prompts: Sequence[int]) -> Tensor:
-        """Start a path at the end of each named prompt, dropping the live ones: logits [len(prompts), V]."""
+    def roots(self, prompts: np.ndarray) -> Tensor:
+        """Start a path at the end of each of the named prompts (int64 [D]), dropping the live ones: logits [D, V]."""
 
-    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray) -> Tensor:
         """Extend path parents[i] of the last call by tokens[i] -> logits [D, V]; paths not named are dropped.
 
-        Paths of one prompt stand together, in the order of the prompts.
+        All int64 [D]. prompts[i] is the path's prompt; paths of one prompt stand together, in the order of prompts.
         """
 
 
@@ -63,7 +63,7 @@ class PackedTree:
         self._model.set_attn_implementation(shared_prefix.NAME)
         if self._model.config._attn_implementation != shared_prefix.NAME:
             raise ValueError(
-                f"{type(self._model).__name__} does not use transformers' attention interface, which packed trees need: "
+                f"{type(self._model).__name__} does not use transformers' attention interface, as packed trees need: "
                 "leave out the arms eab, tree, tree_multinomial, arithmetic and bifurcated."
             )
         return self
@@ -72,44 +72,43 @@ class PackedTree:
         self._model.set_attn_implementation(self._own_attention)
         self._meter.count_kv(self.pool.bytes_used())
 
-    def roots(self, prompts: Sequence[int]) -> Tensor:
+    def roots(self, prompts: np.ndarray) -> Tensor:
         if self.pool.used:  # further trees: those before are done with, and their nodes make room
             self._meter.count_kv(self.pool.bytes_used(), kept=self.pool.bytes_prompt())
         self.pool.used = 0
-        self._prompt_of = list(prompts)
         self._paths = torch.empty(len(prompts), 0, dtype=torch.long, device=self._device)
-        return self._logits[self._prompt_of]
+        return self._logits[torch.from_numpy(prompts)]
 
-    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray) -> Tensor:
         pool, d = self.pool, len(tokens)
         pool.reserve(d)
         pool.slots = torch.arange(pool.used, pool.used + d, device=self._device)
         pool.used += d
-        self._prompt_of = [self._prompt_of[parent] for parent in parents]
-        before = self._paths[torch.tensor(parents, device=self._device)]
+        before = self._paths[torch.from_numpy(parents)]
         pool.paths = self._paths = torch.cat([before, pool.slots.unsqueeze(1)], 1)
-        self._even_out()
+        pool.pad = pool.unpad = None
+        if pool.prompts > 1:
+            self._even_out(prompts)
         return self._model(
-            input_ids=torch.tensor(tokens, device=self._device).unsqueeze(0),
+            input_ids=torch.from_numpy(tokens).to(self._device).unsqueeze(0),
             position_ids=torch.full((1, d), pool.prompt_len + before.shape[1], device=self._device),
             use_cache=False,
             pool=pool,
         ).logits[0]
 
-    def _even_out(self) -> None:
-        """Where prompts have different numbers of rows, tell the attention how to lay them out."""
+    def _even_out(self, prompts: np.ndarray) -> None:
+        """Where prompts have different numbers of rows, tell the attention how to lay them out side by side."""
         pool = self.pool
-        pool.pad = pool.unpad = None
-        counts = [self._prompt_of.count(b) for b in range(pool.prompts)]
-        most = max(counts)
-        if min(counts) == most:
+        counts = np.bincount(prompts, minlength=pool.prompts)
+        most = counts.max()
+        if (counts == most).all():
             return
-        first, pad, unpad = 0, [], []
-        for b, count in enumerate(counts):
-            pad += [*range(first, first + count), *[0] * (most - count)]
-            unpad += range(b * most, b * most + count)
-            first += count
-        pool.pad, pool.unpad = torch.tensor(pad, device=self._device), torch.tensor(unpad, device=self._device)
+        rank = np.arange(len(prompts)) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = prompts * most + rank
+        row_of_place = np.zeros(pool.prompts * most, dtype=np.int64)
+        row_of_place[place] = np.arange(len(prompts))
+        pool.pad = torch.from_numpy(row_of_place).to(self._device)
+        pool.unpad = torch.from_numpy(place).to(self._device)
         pool.paths = self._paths[pool.pad]
 
 
@@ -128,12 +127,12 @@ class SequentialPaths:
     def __exit__(self, *exc: object) -> None:
         self._meter.retire([self._prompt_cache, *self._caches])
 
-    def roots(self, prompts: Sequence[int]) -> Tensor:
+    def roots(self, prompts: np.ndarray) -> Tensor:
         self._meter.retire(self._caches)
         self._caches = [self._prompt_cache.rows(self._first_row) for _ in prompts]
         return self._logits.expand(len(prompts), -1)
 
-    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray) -> Tensor:
         before, self._caches = self._caches, self._branch(parents)
         self._meter.retire(cache for i, cache in enumerate(before) if i not in parents)
         logits = [
@@ -145,7 +144,7 @@ class SequentialPaths:
         self._meter.hold([self._prompt_cache, *self._caches])
         return torch.cat(logits)
 
-    def _branch(self, parents: Sequence[int]) -> list[BufferCache]:
+    def _branch(self, parents: np.ndarray) -> list[BufferCache]:
         """The first child of a path takes over its cache, the others get copies; no forward has run in between."""
         taken: set[int] = set()
         caches = []

@@ -32,9 +32,9 @@ class Pool:
     head_dim], and `nodes` [kv_heads, capacity, 2 * head_dim], a node's key and value side by side.
 
     The caller says before each forward of T rows where they go and what they see: `slots` int64 [T]; `paths` int64
-    [R, t], the slots of each row's nodes, its own included; `bias` float [t] or None, added to the scores of those. R is
-    T, the rows ordered by prompt with equally many for each. Where prompts have different numbers of rows, `pad` int64
-    [R] names the row that fills each place, and `unpad` int64 [T] the place of each row.
+    [R, t], the slots of each row's nodes, its own included; `bias` float [t] or None, added to the scores of those. R
+    is T, the rows ordered by prompt with equally many for each. Where prompts have different numbers of rows, `pad`
+    int64 [R] names the row that fills each place, and `unpad` int64 [T] the place of each row.
     """
 
     def __init__(self, prompts: BufferCache, capacity: int) -> None:
@@ -82,7 +82,7 @@ def attention(
     pool: Pool,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """query [1, heads, T, head_dim], key and value [1, kv_heads, T, head_dim] of T new nodes -> [1, T, heads, head_dim].
+    """query [1, heads, T, head_dim], key, value [1, kv_heads, T, head_dim] of T new nodes -> [1, T, heads, head_dim].
 
     Stores the new nodes, then attends as `pool` says. The softmax is in float32.
     """

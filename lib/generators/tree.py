@@ -14,17 +14,19 @@ samples of separate generation), `arithmetic` the codes of arithmetic sampling.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 from torch import LongTensor, Tensor, nn
 
+from lib.generators.coalesce import invert, merge
 from lib.generators.common import Drawn, Sample, SamplingParams, per_group, requested
 from lib.generators.counts import CountLaw, Systematic
 from lib.generators.engines import PackedTree
 from lib.generators.sampling import probabilities
 from lib.metrics.cost import CostMeter
+
+NONE = -1  # no token: the sample has stopped
 
 
 @per_group
@@ -46,116 +48,66 @@ def grow(
 ) -> list[Drawn]:
     """Decode the trees of B prompts side by side; `apart` starts every sample on a path of its own, never merged."""
     n, steps = requested(params), params.max_new_tokens
-    trees = [Tree(n, law(seed, n, steps), apart) for seed in seeds]
+    trees = Trees(len(prompts), n, law(seeds, n, steps), params, apart)
     with PackedTree(model, prompts, len(prompts) * n * steps, meter) as engine:
-        logits = engine.roots([b for b, tree in enumerate(trees) for _ in tree.live])
+        logits = engine.roots(trees.prompts())
         for t in range(steps):
-            _advance(trees, logits, t, params)
-            rows = [node for tree in trees for node in tree.live]
-            if not rows or t == steps - 1:
+            trees.advance(t, logits)
+            if t == steps - 1 or not len(trees.parents):
                 break
-            logits = engine.step([node.parent for node in rows], [node.token for node in rows])
-    return [tree.finish(model.config.vocab_size) for tree in trees]
+            logits = engine.step(trees.parents, trees.last_tokens, trees.prompts())
+    return trees.finish(model.config.vocab_size)
 
 
-@dataclass(slots=True)
-class Node:
-    """A live prefix: the samples that have it, the row of its parent in the last forward, and its last token."""
+class Trees:
+    """The B x N samples so far (sample i of prompt b has number b N + i), and their live prefixes.
 
-    samples: list[int]
-    parent: int = 0
-    token: int = -1
+    Prefix d holds samples[starts[d] : starts[d + 1]]; it ends in last_tokens[d] and grew from row parents[d].
+    """
 
+    def __init__(self, b: int, n: int, law: CountLaw, params: SamplingParams, apart: bool) -> None:
+        self._n, self._law, self._params = n, law, params
+        self._stop_ids = np.array(params.stop_ids, dtype=np.int64)
+        self.samples = np.arange(b * n)
+        self.starts = np.arange(0, b * n + 1, 1 if apart else n)
+        self.parents = self.last_tokens = np.zeros(len(self.starts) - 1, dtype=np.int64)
+        self._tokens = np.full((b * n, params.max_new_tokens), NONE)
+        self._logprobs = np.zeros(b * n)
+        self._history: list[tuple[np.ndarray, ...]] = []  # per step: prompt, samples, children, entropy of every prefix
 
-class Tree:
-    """The samples of one prompt so far, and what happened where."""
+    def prompts(self) -> np.ndarray:
+        """int64 [D]: the prompt of every live prefix."""
+        return self.samples[self.starts[:-1]] // self._n
 
-    def __init__(self, n: int, law: CountLaw, apart: bool) -> None:
-        self.law = law
-        self.live = [Node([i]) for i in range(n)] if apart else [Node(list(range(n)))]
-        self.tokens: list[list[int]] = [[] for _ in range(n)]
-        self.logprobs = [0.0] * n
-        self.leaves = 0
-        self.widths: list[int] = []  # live prefixes per step
-        self.branchings: list[int] = []  # the step of every prefix that split
-        self.entropy = 0.0  # nats, sum over nodes, each counted once per sample
-        self.entropy_of_nodes = 0.0  # nats, sum over nodes
+    def advance(self, t: int, logits: Tensor) -> None:
+        """Let the samples of every live prefix draw from its logits [D, V], and part where they differ."""
+        logits = logits.float()
+        points = self._law.points(t, self.samples, self.starts)
+        drawn = invert(logits, probabilities(logits, self._params), self._params.temperature, self.starts, points)
+        self._law.carry(t, self.samples, drawn.probs, drawn.within)
+        self._tokens[self.samples, t] = drawn.tokens
+        self._logprobs[self.samples] += np.log(drawn.probs)
+        children = merge(drawn.tokens, self.samples, self.starts, self._stop_ids)
+        self._history.append((self.prompts(), np.diff(self.starts), children.split, drawn.entropies))
+        self.parents, self.last_tokens, self.samples, self.starts, _ = children
 
-    def advance(self, t: int, rows: range, drawn: Choices, stop_ids: tuple[int, ...]) -> None:
-        """Hand every sample the token drawn for it; `rows` are the live nodes' rows."""
-        children: list[Node] = []
-        for node, row in zip(self.live, rows, strict=True):
-            groups: dict[int, list[int]] = {}
-            for sample, token, logprob in zip(node.samples, drawn.tokens[row], drawn.logprobs[row], strict=False):
-                groups.setdefault(token, []).append(sample)
-                self.tokens[sample].append(token)
-                self.logprobs[sample] += logprob
-            children += [Node(samples, row, token) for token, samples in groups.items()]
-            self.branchings += [t] * (len(groups) > 1)
-            self.entropy += len(node.samples) * drawn.entropies[row]
-            self.entropy_of_nodes += drawn.entropies[row]
-        self.widths.append(len(self.live))
-        self.live = [child for child in children if child.token not in stop_ids]
-        self.leaves += len(children) - len(self.live)
-
-    def finish(self, vocab_size: int) -> Drawn:
-        """The N samples in their order, and the trace: EAB's, and an estimate of the entropy of a sample in nats."""
-        n = len(self.tokens)
-        trace: dict[str, Any] = {
-            "live": self.widths,
-            "branch_positions": self.branchings,
-            "pruned": 0,
-            "trees": 1,
-            "paths": self.leaves + len(self.live),
-            "normalised_entropy": self.entropy_of_nodes / math.log(vocab_size),
-            "entropy": self.entropy / n,
-        }
-        return [Sample(tokens, p, 1 / n) for tokens, p in zip(self.tokens, self.logprobs, strict=True)], trace
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the samples of each row drew, the row's samples in order; entries behind them mean nothing."""
-
-    tokens: list[list[int]]
-    logprobs: list[list[float]]  # nats
-    within: list[list[float]]  # where inside the token's interval of the CDF the point fell, in [0, 1)
-    entropies: list[float]  # nats, of each row's law
-
-
-def _advance(trees: list[Tree], logits: Tensor, t: int, params: SamplingParams) -> None:
-    """Let the samples of all live nodes draw from the nodes' logits [D, V]."""
-    points = [p for tree in trees for p in tree.law.points(t, [node.samples for node in tree.live])]
-    drawn = _choose(logits, points, params)
-    first = 0
-    for tree in trees:
-        rows = range(first, first + len(tree.live))
-        for node, row in zip(tree.live, rows, strict=True):
-            m = len(node.samples)
-            tree.law.carry(node.samples, drawn.logprobs[row][:m], drawn.within[row][:m])
-        tree.advance(t, rows, drawn, params.stop_ids)
-        first = rows.stop
-
-
-def _choose(logits: Tensor, points: list[list[float]], params: SamplingParams) -> Choices:
-    """Invert each row's CDF at its points."""
-    most = max(map(len, points))
-    u = torch.tensor([p + [0.0] * (most - len(p)) for p in points], dtype=torch.float64, device=logits.device)
-    probs = probabilities(logits, params)
-    cdf = probs.cumsum(-1, dtype=torch.float64)
-    targets = u * cdf[:, -1:]
-    tokens = torch.searchsorted(cdf, targets, right=True)
-    chosen = probs.gather(-1, tokens).double()
-    logprobs = chosen.log()
-    within = 1 - (cdf.gather(-1, tokens) - targets) / chosen
-    # H = ln Z - E[logit] / T, and ln Z = logit / T - ln p of any token that may be drawn: no second pass of logarithms.
-    logits = logits.float()
-    entropies = (logits.gather(-1, tokens[:, :1])[:, 0] - torch.linalg.vecdot(probs, logits)) / params.temperature
-    entropies = entropies - logprobs[:, 0]
-    numbers = torch.cat([tokens.double(), logprobs, within, entropies.unsqueeze(-1)], -1).tolist()
-    return Choices(
-        [[int(x) for x in row[:most]] for row in numbers],
-        [row[most : 2 * most] for row in numbers],
-        [row[2 * most : 3 * most] for row in numbers],
-        [row[-1] for row in numbers],
-    )
+    def finish(self, vocab_size: int) -> list[Drawn]:
+        """Per prompt the N samples in their order, and the trace: EAB's, and a sample's estimated entropy in nats."""
+        rows, logprobs = self._tokens.tolist(), self._logprobs.tolist()
+        samples = [Sample([x for x in row if x != NONE], p, 1 / self._n) for row, p in zip(rows, logprobs, strict=True)]
+        prompt, m, split, entropy = (np.concatenate(column) for column in zip(*self._history, strict=True))
+        step = np.repeat(np.arange(len(self._history)), [len(prompts) for prompts, *_ in self._history])
+        drawn = []
+        for b in range(len(rows) // self._n):
+            mine = prompt == b
+            trace: dict[str, Any] = {
+                "live": np.bincount(step[mine]).tolist(),
+                "branch_positions": step[mine & (split > 1)].tolist(),
+                "pruned": 0,
+                "trees": 1,
+                "paths": 1 + int((split[mine] - 1).sum()),
+                "normalised_entropy": float(entropy[mine].sum()) / math.log(vocab_size),
+                "entropy": float(m[mine] @ entropy[mine]) / self._n,
+            }
+            drawn.append((samples[b * self._n : (b + 1) * self._n], trace))
+        return drawn

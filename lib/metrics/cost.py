@@ -140,7 +140,7 @@ class CostMeter:
         self.cost.kv_bytes += sum(map(kv_bytes, caches))
 
     def count_kv(self, held: int, kept: int = 0) -> None:
-        """The same for KV memory that is no transformers cache: `held` bytes at its fullest, of which `kept` live on."""
+        """The same for KV memory that is no transformers cache: `held` bytes at its fullest, `kept` of them live on."""
         self.cost.kv_bytes_peak = max(self.cost.kv_bytes_peak, held)
         self.cost.kv_bytes += held - kept
 

@@ -1,0 +1,263 @@
+"""Coalesced trees draw what separate generation draws: token for token, or on average, and for less."""
+
+import functools
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lib import generators
+from lib.generators import coalesce, counts, tree
+from lib.generators.common import SamplingParams, per_group
+from lib.generators.sampling import draw, probabilities
+from tests.toys import ARCHITECTURES, prompt, tiny_model
+
+LAWS = {"tree": counts.Systematic, "tree_multinomial": counts.Multinomial, "arithmetic": counts.Arithmetic}
+PARAMS = SamplingParams(num_samples=12, max_new_tokens=9, stop_ids=(3, 5))
+
+
+@functools.cache
+def model(architecture="qwen2"):
+    return tiny_model(architecture)
+
+
+def run(name, params=PARAMS, seed=7, prompts=None, seeds=None, m=None):
+    return generators.get(name)(m or model(), prompts or [prompt(11)], params, seeds or [seed])
+
+
+def tokens(output):
+    return [sample.tokens for sample in output.samples]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("filters", [{}, {"top_k": 4}, {"top_p": 0.8, "temperature": 1.3}])
+@pytest.mark.parametrize("name", ["tree_multinomial", "bifurcated"])
+def test_with_common_random_numbers_the_leaves_are_naives_sequences(name, architecture, filters):
+    params = SamplingParams(**(vars(PARAMS) | filters))
+    m = model(architecture)
+    for seed in range(5):
+        mine, naive = (run(arm, params, seed, m=m)[0] for arm in (name, "naive"))
+        assert tokens(mine) == tokens(naive)
+        assert [s.logprob for s in mine.samples] == pytest.approx([s.logprob for s in naive.samples], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", [*LAWS, "bifurcated", "batched"])
+def test_prompts_decoded_together_draw_what_each_draws_alone(name):
+    prompts = [prompt(11, seed=1), prompt(11, seed=2), prompt(7, seed=3), prompt(11, seed=4), prompt(11, seed=5)]
+    apart = run(name, prompts=prompts, seeds=range(5))
+    for size, groups in ((2, [2, 2, 1, 2, 2]), (8, [2, 2, 1, 2, 2])):
+        params = SamplingParams(**(vars(PARAMS) | {"prompts_together": size}))
+        together = run(name, params, prompts=prompts, seeds=range(5))
+        assert [tokens(o) for o in together] == [tokens(o) for o in apart]
+        assert [o.shared_by for o in together] == groups, "neighbours of one length"
+        for mine, alone in zip(together, apart, strict=True):
+            inexact = {key: pytest.approx(alone.trace[key], rel=1e-4) for key in alone.trace if "entropy" in key}
+            assert mine.trace == alone.trace | inexact
+    assert together[0].cost.forward_calls < apart[0].cost.forward_calls + apart[1].cost.forward_calls
+    if name != "batched":  # whose finished rows wait for the slowest prompt's
+        expected = apart[0].cost.token_forwards + apart[1].cost.token_forwards
+        assert together[0].cost.token_forwards == expected, "no row is added for being together"
+
+
+def test_every_shared_prefix_is_decoded_once_and_every_sample_has_a_place():
+    for name in LAWS:
+        params = SamplingParams(num_samples=50, max_new_tokens=9, stop_ids=(3, 5))
+        (output,) = run(name, params)
+        prefixes = {tuple(t[:i]) for t in tokens(output) for i in range(1, len(t) + 1)}
+        decoded = [p for p in prefixes if p[-1] not in params.stop_ids and len(p) < params.max_new_tokens]
+        assert output.cost.decode_tokens == len(decoded)
+        assert sum(output.trace["live"]) == len(decoded) + 1, "the root is drawn from too, on the prefill's logits"
+        assert max(output.trace["live"]) <= 50
+        assert output.trace["paths"] == len({tuple(t) for t in tokens(output)})
+        kv = output.cost.kv_bytes / run("naive", SamplingParams(num_samples=1, max_new_tokens=1))[0].cost.kv_bytes
+        assert kv == pytest.approx((11 + len(decoded)) / 11), "one pool: the prompt and each node once"
+
+
+def test_multiplicities_sum_to_n_at_every_step(monkeypatch):
+    seen = []
+
+    def watched(drawn, samples, starts, stop_ids):
+        children = coalesce.merge(drawn, samples, starts, stop_ids)
+        finished = int(np.isin(drawn, stop_ids).sum())
+        assert len(children.samples) + finished == len(samples)
+        assert children.starts[-1] == len(children.samples)
+        assert (np.diff(children.starts) > 0).all()
+        seen.append((len(samples), finished))
+        return children
+
+    monkeypatch.setattr(tree, "merge", watched)
+    for name in LAWS:
+        run(name)
+    assert {live for live, _ in seen} != {12}, "some sample should stop, or this shows little"
+    for name_steps in np.split(np.array(seen), np.flatnonzero(np.array(seen)[:, 0] == 12)[1:]):
+        live, finished = name_steps.T
+        assert (live[1:] == live[0] - finished.cumsum()[:-1]).all()
+
+
+def test_systematic_counts_are_floor_or_ceil():
+    m = tiny_model(spread=0.2)
+    with torch.inference_mode():
+        p = probabilities(m(input_ids=prompt(11)[None]).logits[:, -1], PARAMS)[0].double().numpy()
+    p /= p.sum()
+    for seed in range(10):
+        (output,) = run("tree", SamplingParams(num_samples=40, max_new_tokens=1), seed, m=m)
+        n = np.bincount([t[0] for t in tokens(output)], minlength=24)
+        assert (n >= np.floor(40 * p - 1e-6)).all()
+        assert (n <= np.ceil(40 * p + 1e-6)).all()
+
+
+# Unbiasedness: a model small enough to know every sequence's probability.
+VOCAB, STEPS, STOP = 5, 3, 4
+TOY = SamplingParams(num_samples=8, max_new_tokens=STEPS, stop_ids=(STOP,), prompts_together=50, threshold=0.6)
+TREES = 600
+
+
+@functools.cache
+def toy_law():
+    """The model, and the probability of each of its sequences of up to 3 tokens by enumeration."""
+    m, ids = tiny_model(vocab=VOCAB, spread=0.3), prompt(6, VOCAB)
+    law = {}
+    for length in range(1, STEPS + 1):
+        for path in itertools.product(range(VOCAB), repeat=length):
+            if STOP in path[:-1] or (length < STEPS and path[-1] != STOP):
+                continue
+            with torch.inference_mode():
+                logits = m(input_ids=torch.cat([ids, torch.tensor(path)])[None]).logits[0, len(ids) - 1 : -1]
+            law[path] = math.exp(sum(torch.log(probabilities(logits, TOY))[range(length), path].tolist()))
+    assert sum(law.values()) == pytest.approx(1, abs=1e-5)
+    return m, ids, law
+
+
+def masses(generate):
+    """Share of each sequence in every one of many independent trees, [trees, sequences]."""
+    m, ids, law = toy_law()
+    outputs = generate(m, [ids] * TREES, TOY, range(TREES))
+    index = {path: i for i, path in enumerate(law)}
+    found = np.zeros((TREES, len(law)))
+    for row, output in zip(found, outputs, strict=True):
+        for sample in output.samples:
+            row[index[tuple(sample.tokens)]] += sample.weight
+    return found
+
+
+def smallest_p(found):
+    """Holm's first adjusted p-value: is any sequence's mean mass over independent trees wrong?"""
+    law = np.array(list(toy_law()[2].values()))
+    common = law > 0.004  # a normal approximation of the mean over trees
+    tests = stats.ttest_1samp(found[:, common], law[common])
+    return np.nanmin(tests.pvalue) * common.sum()
+
+
+class Greedy(counts.Systematic):
+    """Deliberately biased: the first of a prefix's samples takes its likeliest token, however unlikely the rest."""
+
+    def points(self, t, samples, starts):
+        points = super().points(t, samples, starts)
+        points[starts[:-1]] = 0.5
+        return points
+
+
+@per_group
+def greedy(m, prompts, params, seeds, meter):
+    return tree.grow(m, prompts, params, seeds, meter, Greedy)
+
+
+@pytest.mark.parametrize("name", [*LAWS, "bifurcated", "batched"])
+def test_every_law_is_unbiased(name):
+    found = masses(generators.get(name))
+    assert found.sum(1) == pytest.approx(1)
+    assert smallest_p(found) > 0.01
+
+
+@pytest.mark.parametrize("generate", [greedy, generators.get("eab")], ids=["greedy", "eab"])
+def test_the_unbiasedness_test_catches_a_biased_sampler(generate):
+    assert smallest_p(masses(generate)) < 1e-6
+
+
+def test_systematic_masses_vary_least():
+    law = np.array(list(toy_law()[2].values()))
+    error = {name: ((masses(generators.get(name)) - law) ** 2).sum(1).mean() for name in LAWS}
+    iid = (1 - (law**2).sum()) / TOY.num_samples
+    assert error["tree_multinomial"] == pytest.approx(iid, rel=0.1)
+    assert error["tree"] < 0.8 * iid
+    assert error["arithmetic"] < 0.8 * iid
+
+
+def test_node_entropies_add_up_to_the_entropy_of_a_sequence():
+    m, ids, law = toy_law()
+    exact = -sum(p * math.log(p) for p in law.values())
+    for name in LAWS:
+        estimates = [o.trace["entropy"] for o in generators.get(name)(m, [ids] * 200, TOY, range(200))]
+        assert stats.ttest_1samp(estimates, exact).pvalue > 0.001
+        assert np.std(estimates) > 0
+
+
+def test_codes_of_arithmetic_sampling_do_not_run_out_of_digits():
+    law = counts.Arithmetic([0], 64, 300)
+    everyone, apart = np.arange(64), np.arange(65)
+    ones = np.empty((300, 64))
+    for t in range(300):
+        points = law.points(t, everyone, apart)
+        ones[t] = points >= 0.5
+        law.carry(t, everyone, np.full(64, 0.5), (points * 2) % 1)
+    assert (ones[:6].reshape(6, -1).mean(1) == 0.5).all(), "a lattice of 64 codes halves exactly six times"
+    late = ones[150:]
+    assert stats.binomtest(int(late.sum()), late.size).pvalue > 1e-3
+    assert abs(np.corrcoef(late.T)[~np.eye(64, dtype=bool)]).max() < 0.5, "codes must not fall together"
+
+
+@st.composite
+def steps_of_a_tree(draw_):
+    """Segments of samples, a token for each, and stop ids."""
+    sizes = draw_(st.lists(st.integers(1, 6), min_size=1, max_size=6))
+    m = sum(sizes)
+    samples = np.array(draw_(st.permutations(range(m))))
+    drawn = np.array(draw_(st.lists(st.integers(0, 4), min_size=m, max_size=m)))
+    stops = draw_(st.sets(st.integers(0, 4), max_size=2))
+    return drawn, samples, np.cumsum([0, *sizes]), np.array(sorted(stops), dtype=np.int64)
+
+
+@settings(deadline=None, max_examples=200)
+@given(steps_of_a_tree())
+def test_merging_is_grouping_by_prefix_and_token(step):
+    drawn, samples, starts, stops = step
+    expected, split = [], []
+    for d in range(len(starts) - 1):
+        groups = {}
+        for i in range(starts[d], starts[d + 1]):
+            groups.setdefault(drawn[i], []).append(samples[i])
+        split.append(len(groups))
+        expected += [(d, token, groups[token]) for token in sorted(groups) if token not in stops]
+    got = coalesce.merge(*step)
+    held = [list(got.samples[a:b]) for a, b in itertools.pairwise(got.starts)]
+    assert list(zip(got.parents, got.tokens, held, strict=True)) == expected
+    assert list(got.split) == split
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_inverting_agrees_with_draw_on_either_device(data):
+    vocab, sizes = data.draw(st.sampled_from([3, 64, 65, 200])), data.draw(st.lists(st.integers(1, 4), min_size=1))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    logits = torch.from_numpy(rng.normal(scale=3, size=(len(sizes), vocab))).float()
+    params = SamplingParams(temperature=0.7, top_k=data.draw(st.sampled_from([0, 2])))
+    probs = probabilities(logits, params)
+    starts, m = np.cumsum([0, *sizes]), sum(sizes)
+    points = np.array(data.draw(st.lists(st.floats(0, 1 - 2**-53), min_size=m, max_size=m)))
+    compiled = coalesce.invert(logits, probs, 0.7, starts, points)
+    tensors = coalesce.invert_on_device(logits, probs, 0.7, starts, points)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    expected = draw(probs[row], torch.from_numpy(points).unsqueeze(-1)).squeeze(-1)
+    exact = stats.entropy(probs.double().numpy(), axis=-1)
+    for got in (compiled, tensors):
+        np.testing.assert_array_equal(got.tokens, expected)
+        assert (got.probs > 0).all()
+        np.testing.assert_array_equal(got.probs, probs.double()[row, got.tokens])
+        assert ((got.within >= 0) & (got.within < 1)).all()
+        np.testing.assert_allclose(got.entropies, exact, atol=2e-4)
+    np.testing.assert_allclose(compiled.within, tensors.within, atol=1e-6 / probs[probs > 0].min().item())
