@@ -11,6 +11,7 @@ Models are not resampled: every interval and p-value is about these models on ot
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -169,16 +170,17 @@ def detectable(spread: float, n: int, alpha: float = ALPHA, power: float = POWER
 
 def needed(spread: float, effect: float, alpha: float = ALPHA, power: float = POWER) -> int:
     """Smallest n at which a mean of `effect` > 0 is found with this power; the inverse of `detectable`."""
-    n = 2
-    while detectable(spread, n, alpha, power) > effect:
-        n *= 2
-    for step in 2 ** np.arange(int(np.log2(n)))[::-1]:
-        if n - step >= 2 and detectable(spread, int(n - step), alpha, power) <= effect:
-            n -= int(step)
-    return n
+
+    def excess(n: float) -> float:
+        return _power(effect / spread, n, distributions.t.ppf(1 - alpha / 2, n - 1)) - power
+
+    if spread == 0 or excess(2) >= 0:
+        return 2
+    of_normal = ((distributions.norm.ppf(1 - alpha / 2) + distributions.norm.ppf(power)) * spread / effect) ** 2
+    return math.ceil(optimize.brentq(excess, 2, of_normal + 50))
 
 
-def _power(standardised: float, n: int, bound: float) -> float:
+def _power(standardised: float, n: float, bound: float) -> float:
     """Chance that t exceeds `bound` for n values whose mean is this many standard deviations above zero."""
     return float(distributions.nct.sf(bound, n - 1, standardised * np.sqrt(n)))
 

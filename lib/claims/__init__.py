@@ -1,0 +1,118 @@
+"""The claims ledger: what the experiments set out to show, each sentence decided from finished runs.
+
+A `Claim` is a sentence with a test: a function from measurement rows to a `Finding`, which holds an estimate with its
+interval and two p-values, of evidence for the claim and of evidence against it. `decide` turns the findings of one
+experiment into verdicts, with Holm's adjustment over them: *supported* or *not supported* where the evidence for or
+against passes 5 %, *inconclusive* where neither does (and then it says how many prompts would do), *not run* where no
+rows bear on the claim. Nothing is typed in: change the runs and the verdicts change.
+
+A module of this package with an `EXPERIMENT` and a function `claims()` adds that experiment's claims.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from lib.metrics import stats
+from lib.records import plain
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What rows say about a claim, before any adjustment for testing several."""
+
+    statistic: str  # what the estimate is
+    unit: str
+    estimate: float
+    low: float  # ends of the 95 % interval
+    high: float
+    n: int  # prompts
+    p_supports: float  # of the test that finds the claim true
+    p_refutes: float  # of the test that finds it false
+    spread: float  # standard deviation over prompts of the tested values, log2
+    matters: float  # the smallest difference that decides the claim, log2
+    runs: tuple[str, ...]  # the run folders it rests on
+    stale: bool = False  # some of them were made by other source than today's
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that runs can decide."""
+
+    id: str
+    text: str
+    expected: str
+    test: Callable[[pd.DataFrame], Finding | None]  # rows -> what they say; None: nothing in them bears on the claim
+    every_run: bool = False  # decided from all finished runs, where no preset was asked for
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what became of it; the finding's p-values are adjusted."""
+
+    claim: Claim
+    verdict: str
+    finding: Finding | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Flat JSON record; JSON has no infinity, so an interval without an upper end has null there."""
+        about = {"id": self.claim.id, "text": self.claim.text, "expected": self.claim.expected}
+        return plain(about | {"verdict": self.verdict} | (asdict(self.finding) if self.finding else {}))
+
+
+def experiments() -> dict[str, list[Claim]]:
+    """The claims of every experiment that has some."""
+    modules = [
+        importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "__main__"
+    ]
+    return {module.EXPERIMENT: module.claims() for module in modules}
+
+
+def decide(claims: Sequence[Claim], rows: pd.DataFrame, every: pd.DataFrame) -> list[Verdict]:
+    """Verdicts on the claims of one experiment from `rows` of the chosen preset and `every` row there is.
+
+    Evidence for and evidence against are each adjusted over the claims that could be tested (Holm 1979).
+    """
+    tested = {claim.id: claim.test(every if claim.every_run else rows) for claim in claims}
+    found = {name: finding for name, finding in tested.items() if finding}
+    p_supports = stats.holm([finding.p_supports for finding in found.values()])
+    p_refutes = stats.holm([finding.p_refutes for finding in found.values()])
+    adjusted = {
+        name: replace(finding, p_supports=float(p_supports[i]), p_refutes=float(p_refutes[i]))
+        for i, (name, finding) in enumerate(found.items())
+    }
+    return [_verdict(claim, adjusted.get(claim.id), len(adjusted)) for claim in claims]
+
+
+def _verdict(claim: Claim, found: Finding | None, family: int) -> Verdict:
+    if found is None:
+        return Verdict(claim, "not run")
+    if found.p_refutes < stats.ALPHA:  # asked first: something may be there and yet be less than was claimed
+        return Verdict(claim, "not supported", found)
+    if found.p_supports < stats.ALPHA:
+        return Verdict(claim, "supported", found)
+    return Verdict(claim, "inconclusive", replace(found, remark=f"{found.remark} {_power(found, family)}".strip()))
+
+
+def _power(found: Finding, family: int) -> str:
+    """What these prompts could have found, and how many it takes to find what matters; with 80 % power."""
+    if found.n < 2:
+        return "One prompt decides nothing."
+    alpha = stats.ALPHA / family  # Holm's first step; its others ask less
+    visible, needed = stats.detectable(found.spread, found.n, alpha), stats.needed(found.spread, found.matters, alpha)
+    return (
+        f"{found.n} prompts find a difference of {percent(visible):.0f} % in 4 of 5 cases; to find "
+        f"{percent(found.matters):.0f} % takes {max(needed, stats.ENOUGH)}."
+    )
+
+
+def percent(log2: float) -> float:
+    """A log2 ratio as a change in percent."""
+    return 100 * (2**log2 - 1)

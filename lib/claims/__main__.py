@@ -1,0 +1,92 @@
+"""`python -m lib.claims`: the ledger of all claims, decided from finished runs. No model is loaded."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from lib import claims, console, results, runs
+from lib.claims import Verdict
+from lib.params import ParameterError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def ledger(
+    preset: Annotated[str, typer.Option(help="decide from this preset's runs; default: the newest sweep's")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE that the sweep was given")] = None,
+    runs_dir: Annotated[Path | None, typer.Option(help="where the runs are; default: runs/")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list instead of the table")] = False,
+) -> None:
+    """Decide every claim from the finished runs of a preset; a claim about a single model looks at all runs, unless
+    --preset is given.
+    """
+    verdicts = []
+    for experiment, made in claims.experiments().items():
+        verdicts += claims.decide(made, *_rows(experiment, preset, set_, runs_dir))
+    print(json.dumps([v.row() for v in verdicts], allow_nan=False) if as_json else table(verdicts))
+
+
+def _rows(
+    experiment: str, preset: str, set_: list[str] | None, runs_dir: Path | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of the preset, and every row; without --preset, an experiment that no sweep has run has none of the former.
+
+    ParameterError where a preset was asked for that has none.
+    """
+    if preset:
+        rows, _ = results.grid_rows(experiment, preset, set_, runs_dir)
+        return rows, rows
+    every = runs.load(experiment, runs_dir)
+    try:
+        return results.grid_rows(experiment, preset, set_, runs_dir)[0], every
+    except ParameterError as error:
+        print(f"Note: {error}", file=sys.stderr)
+        return every.iloc[:0], every
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """The ledger as text: a line per claim, then what each says and rests on."""
+    width = max(len(v.claim.id) for v in verdicts)
+    lines = [f"{v.claim.id:<{width}}  {v.verdict:<13}  {_found(v)}".rstrip() for v in verdicts]
+    for v in verdicts:
+        about = " ".join(_about(v))
+        lines += ["", textwrap.fill(f"{v.claim.id}: {about}", 110, subsequent_indent="  ", break_on_hyphens=False)]
+    return "\n".join(lines)
+
+
+def _found(verdict: Verdict) -> str:
+    found = verdict.finding
+    if found is None:
+        return ""
+    sign = "+" if found.unit == "%" else ""
+    interval = f"95 % interval {found.low:{sign}.3g} to {found.high:{sign}.3g}" if found.n > 1 else "no interval"
+    return f"{found.estimate:{sign}.3g} {found.unit} ({interval}), n = {found.n}"
+
+
+def _about(verdict: Verdict) -> Iterator[str]:
+    yield f"{verdict.claim.text} Expected: {verdict.claim.expected}."
+    if found := verdict.finding:
+        p = f"p = {found.p_supports:.2g} for it, {found.p_refutes:.2g} against it (Holm)"
+        yield f"Measured: {found.statistic}; {p}. {found.remark}".rstrip()
+        yield f"Runs{' (some of earlier source)' if found.stale else ''}: {', '.join(found.runs)}."
+
+
+def main() -> None:
+    console.plain_warnings()
+    try:
+        app()
+    except ParameterError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()
