@@ -11,7 +11,7 @@ from lib.generators import batched, replicates
 from lib.generators.common import Output, Sample, SamplingParams
 from lib.generators.sampling import probabilities
 from lib.metrics.cost import Cost
-from lib.metrics.law import fidelity, masses
+from lib.metrics.law import fidelity
 from tests.toys import prompt, tiny_model
 
 PARAMS = SamplingParams(num_samples=5, max_new_tokens=6, threshold=0.6, max_paths=5, stop_ids=(3, 5))
@@ -74,7 +74,8 @@ def test_reference_and_replicates_agree_and_are_not_the_same_draws(model):
     theirs = [sample.tokens[0] for sample in replicates.reference(model, PROMPT, PARAMS, 1000, seed=1)]
     verdict = fidelity(ours, theirs)
     assert 0 < verdict.tv < 2 * verdict.noise_95
-    assert masses(ours) != masses(theirs[: len(ours)])
+    five = replicates.reference(model, PROMPT, PARAMS, 5, seed=1)
+    assert [sample.tokens for sample in five] != tokens(drawn)[0]
 
 
 def test_cost_of_prompts_decoded_together_is_shared():
@@ -137,8 +138,18 @@ def test_equal_cost_stays_within_the_budget_on_a_model(model, monkeypatch):
     assert cost <= budget < replicates.pilot_cost("eab@0.3", model, PROMPT, more, 0)
 
 
+def test_pilots_cost_what_a_replicate_alone_costs(model):
+    short = SamplingParams(**(vars(PARAMS) | {"stop_ids": tuple(range(18))}))
+    together = SamplingParams(**(vars(short) | {"prompts_together": replicates.PILOTS}))
+    alone = replicates.pilot_cost("batched", model, PROMPT, short, 2)
+    assert replicates.pilot_cost("batched", model, PROMPT, together, 2) == alone
+    grouped = replicates.token_forwards(replicates.draws("batched", model, PROMPT, together, 16, 2))
+    assert grouped > alone, "rows of a group wait for its last one, or this test tests nothing"
+
+
 def test_pilots_are_not_the_replicates(model):
-    seeds = [replicates._seeds(0, purpose, 50) for purpose in range(3)]
+    purposes = (replicates.PILOT, replicates.REPLICATE, replicates.REFERENCE)
+    seeds = [replicates._seeds(0, purpose, 50) for purpose in purposes]
     assert len({seed for some in seeds for seed in some}) == 150
     assert all(0 <= seed < 2**63 for some in seeds for seed in some)
     batch = batched.generate(model, [PROMPT], PARAMS, [seeds[1][0]])
