@@ -1,9 +1,9 @@
 """How close an arm comes to the time of its forwards alone, and what everything around them costs.
 
 The bound of a pass is its prefill as measured in the pass, plus for each decode forward of it the time that one forward
-of so many rows takes by itself: on the arm's own kind of KV store, at the length of context half way through the run,
-with nothing drawn and nothing kept. Those times come from probes of a grid of row counts, run in between the timed
-passes, and are interpolated; in packed trees the row count changes from step to step.
+of so many rows takes by itself: on the arm's own kind of KV store, the mean over a run of the same length, with nothing
+drawn and nothing kept. Those times come from probes of a grid of row counts, run in between the timed passes, and are
+interpolated, because in packed trees the row count changes from step to step.
 
 `fraction_of_bound` is bound / wall time; 1 is an arm that does nothing but its forwards. `overhead_share` asks the same
 without a bound: hooks on the model time each forward inside the pass itself, and the rest of the wall time is overhead
@@ -33,7 +33,6 @@ from lib.metrics.cost import CostMeter
 
 PROTOCOL = "forward"
 GRID = (1, 2, 4, 8, 12, 16)  # rows, and the largest number that a pass can have
-TIMED = 5  # forwards per probe, around the middle of the run
 # The KV store of each arm that has not a packed tree's.
 STORES = {
     "naive": "buffer",
@@ -113,15 +112,15 @@ def probes(arms: Sequence[str], num_samples: int, seed: int) -> Iterator[Probe]:
 
 @torch.inference_mode()
 def seconds_alone(model: nn.Module, prompt: LongTensor, probe: Probe, max_new_tokens: int) -> float:
-    """Median seconds of a decode forward of `probe.rows` rows behind prompt [P], `TIMED` of them in a row around the
-    middle of a run of `max_new_tokens`. What the rows say does not matter: every token is the prompt's last.
+    """Mean seconds of a decode forward of `probe.rows` rows behind prompt [P], over a run of `max_new_tokens` (the last
+    of which no forward reads). What the rows say does not matter: every token is the prompt's last.
     """
-    steps = max_new_tokens // 2 + TIMED // 2 + 1
+    steps = max(max_new_tokens - 1, 1)
     forward = _packed if probe.store == "packed" else _in_rows
     with forward(model, prompt, probe, steps) as step, Forwards(model) as seen:
         for _ in range(steps):
             step()
-    return float(np.median(seen.seconds[-TIMED:]))
+    return sum(seen.seconds) / steps
 
 
 def report(passes: pd.DataFrame, probed: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:

@@ -25,18 +25,18 @@ from lib.models.hub import LoadedModel
 PROTOCOL = "law"
 MODEL = "ladder-160k"  # one rung answers the question, and this one is cheap
 BASELINE = "batched"
-ARMS = ("eab", "tree", "tree_multinomial", "arithmetic")  # the others draw exactly what `batched` draws, for no less
+ARMS = ("eab", "tree", "tree_multinomial", "arithmetic")  # what others draw is what `batched` draws, for no less
 LENGTH = 48  # new tokens: a two-hop answer with its reasoning is 20 to 40
 QUESTIONS = 6
-REPLICATES = 60  # an RMSE to about 10 % per question
-REFERENCE = 2000
+REPLICATES = 40  # an RMSE to about 11 % per question, 5 % over all
+REFERENCE = 1500
 TOGETHER = 20  # replicates per forward
 
 
 def rows(lm: LoadedModel, arms: Sequence[str], law: SamplingParams, seed: int) -> Iterator[dict[str, Any]]:
     """One row per question and arm: N, measured token-forwards, and what `lib.metrics.law.judge` finds."""
     law = replace(law, max_new_tokens=LENGTH, prompts_together=TOGETHER)
-    others = [arm for arm in arms if arm.split("@")[0] in ARMS]
+    others = [arm for arm in arms if arm in ARMS]
     asked = questions(lm.tokenizer, QUESTIONS, seed)
     for i, question in enumerate(tqdm(asked, desc=f"answers of {lm.name}", unit="question")):
         prompt = torch.tensor(question.ids, device=lm.device)
