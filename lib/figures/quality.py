@@ -1,0 +1,156 @@
+"""Speed and quality in one picture: what an arm draws, beside what independent draws from the model look like.
+
+Every panel compares an arm with the i.i.d. arm on the same prompt, so its line at 0 or 1 is the target: more diverse
+than independent draws is as wrong as less. Panels on story prompts have `naive` as the target, at equal N; panels on
+questions (rows of protocol `law`) have `batched`, at equal token-forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from lib.figures import Drawn, scaling, style
+from lib.metrics import stats
+
+EXPERIMENT = "1a3_scaling"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity of every arm against the same of `target` on the same prompt."""
+
+    title: str
+    column: str
+    protocol: str = "fixed"
+    target: str = "naive"
+    ratio: bool = False  # a ratio on a log axis; else a difference
+    smaller_is_more: bool = False  # the ratio of the target to the arm: seconds become speedup
+
+    def values(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Medians over prompts with intervals, one row per model and arm; empty where nothing was measured."""
+        part = rows[rows.protocol == self.protocol]
+        if self.column not in part or part[self.column].isna().all():
+            return pd.DataFrame()
+        pairs = stats.against(part, self.target, self.column)
+        compared = (pairs.ratio if self.smaller_is_more else 1 / pairs.ratio) if self.ratio else -pairs.saved
+        finite = np.isfinite(compared)  # a question that is always answered alike has no error to compare
+        pairs = pairs.assign(value=compared)[finite & (pairs.arm != self.target)]
+        return stats.summarise(pairs, "value").assign(panel=self.title) if len(pairs) else pd.DataFrame()
+
+    def label(self) -> str:
+        """What the horizontal axis shows."""
+        return f"{'times' if self.ratio else 'minus'} {self.target}'s"
+
+
+LAW = {"protocol": "law", "target": "batched"}
+PANELS = (
+    Panel("speedup", "wall_s", ratio=True, smaller_is_more=True),
+    Panel("distinct-2", "distinct_2"),
+    Panel("self-BLEU", "self_bleu"),
+    Panel("unique ratio", "unique_ratio"),
+    Panel("coverage", "coverage"),
+    Panel("NLL (nats)", "nll"),
+    Panel("entropy bias (nats)", "entropy_bias", **LAW),
+    Panel("entropy RMSE", "entropy_rmse", ratio=True, **LAW),
+    Panel("effective samples", "effective_samples", ratio=True, **LAW),
+)
+
+
+def quality(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
+    """Arms down, quantities across: dots per model, the line of the i.i.d. arm."""
+    tables = [panel.values(rows) for panel in PANELS]
+    data = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    arms = sorted(set(data.arm))
+    models = data.drop_duplicates("model").sort_values("parameters").model.tolist()
+    height = 2 * (0.17 * len(arms) + 0.62)
+    figure, axes = style.new(style.TEXT, height, 5, 2, sharey=True)
+    looks = _looks(models)
+    for ax, panel, table in zip(axes, PANELS, tables, strict=False):
+        _panel(ax, panel, table, arms, looks)
+    axes[0].set_yticks(range(len(arms)), arms)
+    axes[0].set_ylim(len(arms) - 0.4, -0.6)
+    _legend(axes[len(PANELS)], looks, data)
+    style.note(figure, missing, style.dummies(rows))
+    return Drawn(figure, data, _caption(rows, tables, missing))
+
+
+FIGURES = {"1a3_quality": quality}
+
+
+def _looks(models: list[str]) -> dict[str, dict[str, object]]:
+    """Models from light to dark with size, told apart by marker too."""
+    shades = sns.color_palette("crest", len(models))
+    return {m: {"color": c, "marker": s} for m, c, s in zip(models, shades, style.MARKERS, strict=False)}
+
+
+def _panel(ax: Axes, panel: Panel, table: pd.DataFrame, arms: list[str], looks: dict[str, dict[str, object]]) -> None:
+    ax.set_title(panel.title, fontsize=7.5)
+    if table.empty:
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", fontsize=7)
+        ax.set_xticks([])
+        return
+    ax.axvline(1 if panel.ratio else 0, color="0.5", lw=0.8, zorder=0)
+    offsets = dict(zip(looks, np.linspace(-0.3, 0.3, len(looks) + 2)[1:-1], strict=True))
+    for row in table.itertuples():
+        y = arms.index(row.arm) + offsets[row.model]
+        ax.plot(row.estimate, y, ms=3, ls="", **looks[row.model])
+        if row.n >= stats.ENOUGH:
+            ax.hlines(y, row.low, row.high, color=looks[row.model]["color"], lw=0.8)
+    if panel.ratio:
+        _ratio_ticks(ax)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    ax.set_xlabel(panel.label(), fontsize=7)
+
+
+def _ratio_ticks(ax: Axes) -> None:
+    """A log axis with a tick at 1 and at most a few others, powers of 2 or 4."""
+    ax.set_xscale("log", base=2)
+    low, high = np.log2(ax.get_xlim())
+    step = 1 if high - low < 4 else 2
+    ax.xaxis.set(major_locator=FixedLocator(2.0 ** np.arange(-8, 9, step)), minor_locator=NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+
+
+def _legend(ax: Axes, looks: dict[str, dict[str, object]], data: pd.DataFrame) -> None:
+    """In the place of the tenth panel."""
+    ax.set_axis_off()
+    handles = [Line2D([], [], ls="", ms=3.5, label=style.short_name(model), **look) for model, look in looks.items()]
+    handles.append(Line2D([], [], color="0.5", lw=0.8, label="independent\ndraws (target)"))
+    ax.legend(handles=handles, loc="center", frameon=False, title=f"prompts: n ≥ {data.n.min()}")
+
+
+def _caption(rows: pd.DataFrame, tables: list[pd.DataFrame], missing: Sequence[str]) -> str:
+    absent = [panel.title for panel, table in zip(PANELS, tables, strict=True) if table.empty]
+    fixed = rows[rows.protocol == "fixed"]
+    return (
+        f"Speed and quality of {scaling.samples(rows)} samples per prompt, each arm against independent draws on the "
+        "same prompt; medians over prompts with 95 % bootstrap intervals. Independent draws are the target: a sampler "
+        "that is more diverse than they are has another law. Distinct-2: share of different bigrams; self-BLEU: "
+        "likeness of a sample to the others; unique ratio: share of different samples; coverage: probability of the "
+        "sequences seen; NLL: mean -log probability. "
+        + _law_sentence(rows)
+        + (f"Not measured in these runs: {', '.join(absent)}. " if absent else "")
+        + scaling.setting(fixed)
+        + style.missing_sentence(missing)
+    )
+
+
+def _law_sentence(rows: pd.DataFrame) -> str:
+    law = rows[rows.protocol == "law"]
+    if law.empty:
+        return ""
+    models = ", ".join(style.short_name(model) for model in dict.fromkeys(law.model))
+    return (
+        f"Entropy of the answers and effective samples: {law.prompt.nunique()} questions on {models}, at least "
+        f"{law.replicates.min():.0f} replicates per arm against {law.reference.min():.0f} independent draws, at "
+        "batched's token-forwards; effective samples is how many independent ones err as little. "
+    )
