@@ -28,7 +28,7 @@ from torch import LongTensor
 from tqdm import tqdm
 
 from lib import generators, presets, runs
-from lib.bench import report
+from lib.bench import report, throughput
 from lib.data.prompts import natural_prompts
 from lib.generators.common import Output, SamplingParams
 from lib.generators.comparison import SLOW_ARMS, warm_up
@@ -42,7 +42,7 @@ AXES = {
     "prompts": (1, 2, 4, 8, 16, 32, 64),
 }
 ARMS = ("naive", "hf", "batched", "bifurcated", "eab", "tree")
-TOGETHER = ("batched", "bifurcated", "tree")  # understand `prompts_together`
+TOGETHER = tuple(arm for arm in ARMS if arm in throughput.ARMS)
 COSTS = ("wall_s", "prefill_s", "token_forwards", "prefill_tokens", "decode_tokens", "kv_bytes")
 UNSHARED = ("naive", "hf")  # prefill the prompt once per sample
 
