@@ -1,8 +1,9 @@
 """Presets: one YAML per experiment, expanded into the cells of a grid.
 
 `params/<experiment>.yaml` holds `base` (parameters all presets share), `exclusive` (its runs measure time) and
-`presets`, each with `base`, `grid` (lists, multiplied out), `exclude` (combinations to leave out), `gpus` per cell,
-`exclusive` and `label` (a template such as "{model}"). Expansion is pure: it reads the YAML and nothing else.
+`presets`, each with `base`, `grid` (lists, multiplied out), `exclude` (combinations to leave out), `overrides` (other
+values for some cells: `where` says which, `set` says what), `gpus` per cell, `exclusive` and `label` (a template such as
+"{model}"). Expansion is pure: it reads the YAML and nothing else.
 """
 
 import itertools
@@ -33,7 +34,7 @@ class Cell:
         return resolve(self.experiment, self.params)
 
 
-PRESET_KEYS = {"base", "grid", "exclude", "gpus", "exclusive", "label"}
+PRESET_KEYS = {"base", "grid", "exclude", "overrides", "gpus", "exclusive", "label"}
 
 
 def load_yaml(experiment: str) -> dict[str, Any]:
@@ -81,17 +82,24 @@ def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Ce
     base = {**document.get("base", {}), **spec.get("base", {}), "preset": preset}
     grid = spec.get("grid", {})
     excluded = spec.get("exclude", [])
-    check_names(experiment, itertools.chain(base, grid, *excluded))
+    overrides = [(rule["where"], rule["set"]) for rule in spec.get("overrides", [])]
+    check_names(experiment, itertools.chain(base, grid, *excluded, *itertools.chain(*overrides)))
     found = []
     for values in itertools.product(*grid.values()):
         params = {**base, **dict(zip(grid, values, strict=True))}
-        if any(all(params.get(k) == v for k, v in rule.items()) for rule in excluded):
+        if any(_matches(params, rule) for rule in excluded):
             continue
+        for where, values_there in overrides:
+            params |= values_there if _matches(params, where) else {}
         if "label" in spec:
             params["label"] = spec["label"].format(**params)
         exclusive = spec.get("exclusive", document.get("exclusive", False))
         found.append(Cell(experiment, params, spec.get("gpus", 0), exclusive))
     return found
+
+
+def _matches(params: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    return all(params.get(name) == value for name, value in rule.items())
 
 
 def _assignment(experiment: str, text: str) -> tuple[str, Any]:

@@ -197,17 +197,19 @@ def test_node_entropies_add_up_to_the_entropy_of_a_sequence():
         assert np.std(estimates) > 0
 
 
-def test_codes_of_arithmetic_sampling_do_not_run_out_of_digits():
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_codes_of_arithmetic_sampling_do_not_run_out_of_digits(p):
     law = counts.Arithmetic([0], 64, 300)
     everyone, apart = np.arange(64), np.arange(65)
-    ones = np.empty((300, 64))
+    ones = np.empty((300, 64), dtype=bool)
     for t in range(300):
         points = law.points(t, everyone, apart)
-        ones[t] = points >= 0.5
-        law.carry(t, everyone, np.full(64, 0.5), (points * 2) % 1)
-    assert (ones[:6].reshape(6, -1).mean(1) == 0.5).all(), "a lattice of 64 codes halves exactly six times"
-    late = ones[150:]
-    assert stats.binomtest(int(late.sum()), late.size).pvalue > 1e-3
+        ones[t] = points < p
+        within = np.where(ones[t], points / p, (points - p) / (1 - p))
+        law.carry(t, everyone, np.where(ones[t], p, 1 - p), within)
+    assert abs(ones[0].sum() - 64 * p) < 1, "a lattice of codes shares them out"
+    late = ones[10:]
+    assert stats.binomtest(int(late.sum()), late.size, p).pvalue > 1e-3
     assert abs(np.corrcoef(late.T)[~np.eye(64, dtype=bool)]).max() < 0.5, "codes must not fall together"
 
 

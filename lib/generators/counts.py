@@ -89,8 +89,9 @@ class Arithmetic(Multinomial):
 
     def carry(self, t: int, samples: np.ndarray, probs: np.ndarray, within: np.ndarray) -> None:
         grain = self._grain[samples] = np.minimum(1.0, self._grain[samples] / probs)
-        code = (within // grain + self._u[samples, t]) * grain
-        self._codes[samples] = np.minimum(code, 1 - EPSILON)
+        below = within // grain * grain
+        width = np.minimum(grain, 1 - below)  # the last cell of [0, 1) may be narrower
+        self._codes[samples] = np.minimum(below + self._u[samples, t] * width, 1 - EPSILON)
 
 
 @njit(cache=True)
