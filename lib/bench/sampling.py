@@ -1,8 +1,8 @@
 """How fast each way of drawing N samples from one prompt is, at every rung of the ladder, and what it gives for it.
 
 Three parts, one run folder per model: arms one prompt at a time, with the forwards timed inside every pass and alone in
-between (`bound`); several prompts decoded together (`throughput`); and, for one model, what the answers' entropy is
-worth at equal token-forwards (`fidelity`). Rows carry their part as `protocol`.
+between (`bound`); several prompts decoded together (`throughput`); and, for one model, the error of the answers'
+entropy at equal token-forwards (`lib.fidelity`). Rows carry their part as `protocol`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import pandas as pd
 import torch
 import typer
 
-from lib import presets, runs
-from lib.bench import bound, fidelity, throughput
+from lib import fidelity, presets, runs
+from lib.bench import bound, throughput
 from lib.bench.report import by_arm_and_model, end
 from lib.data.prompts import natural_prompts
 from lib.generators import comparison
 from lib.generators.common import SamplingParams
 from lib.metrics import stats
 from lib.models import hub
+from lib.params import Scaling
 
 BASELINES = ("naive", "batched", "hf", "eab_sequential")
+JUDGED = "ladder-160k"  # one rung answers what an answer is worth, and this one is cheap
+# 40 replicates give an RMSE to about 11 % per question, so 5 % over six.
+STUDY = {"questions": 6, "replicates": 40, "reference": 1500}
 
 
 def command(
@@ -44,39 +48,43 @@ def command(
     cells = presets.cells("1a3_scaling", "quick")
     by_model = {cell.resolved().model: cell.params for cell in cells}
     base, names = next(iter(by_model.values())), models or list(by_model)
-    judged = fidelity.MODEL if fidelity.MODEL in names else names[0]
+    judged = JUDGED if JUDGED in names else names[0]
     rows = []
     for name in names:
         own = {"model": name, "prompts": prompts, "repeats": repeats, "dtype": dtype, "preset": "", "label": ""}
-        rows += measure(runs.open_run("bench/sampling", base | own), judge=name == judged)
+        own |= STUDY if name == judged else {"questions": 0}
+        rows += measure(runs.open_run("bench/sampling", base | own))
     report = summary(pd.DataFrame(rows))
     print(pd.DataFrame(report["speedup_vs_naive"]).T.round(2).to_string())
     end(report, as_json)
 
 
-def measure(run: runs.Run, judge: bool) -> list[dict[str, Any]]:
-    """Every part on one model (`fidelity` if it is to judge), finishing the run; its measurement rows."""
+def measure(run: runs.Run) -> list[dict[str, Any]]:
+    """Every part on one model, finishing the run; its measurement rows."""
     p, rows = run.params, []
     torch.set_num_threads(p.threads)
     with hub.loaded(p.model, dtype=p.dtype, device=p.device, load_format=p.load_format) as lm:
         law = SamplingParams(**p.model_dump(include=set(SamplingParams.__annotations__)), stop_ids=lm.stop_ids)
-        for row in _parts(lm, law, p, judge):
+        for row in _parts(lm, law, p):
             rows.append(row | {"model": lm.name, "parameters": lm.parameters, "dummy": lm.dummy})
             run.measure(**rows[-1])
     run.finish(summary(pd.DataFrame(rows)))
     return rows
 
 
-def _parts(lm: hub.LoadedModel, law: SamplingParams, p: Any, judge: bool) -> Iterator[dict[str, Any]]:
+def _parts(lm: hub.LoadedModel, law: SamplingParams, p: Scaling) -> Iterator[dict[str, Any]]:
     made = natural_prompts(lm.tokenizer, max(p.prompts, throughput.PROMPTS), p.prompt_tokens)
     ids = [torch.tensor(prompt.ids, device=lm.device) for prompt in made]
     yield from alone(lm.model, ids[: p.prompts], law, p)
     yield from throughput.passes(lm.model, ids[: throughput.PROMPTS], p.arms, law, p.seed)
-    if judge:
-        yield from fidelity.rows(lm, p.arms, law, p.seed)
+    if p.questions:
+        study = fidelity.Study(p.questions, p.replicates, p.reference, p.answer_tokens)
+        yield from fidelity.judge(lm, [arm for arm in p.arms if "@" not in arm], law, study, p.seed)
 
 
-def alone(model: torch.nn.Module, ids: list[torch.LongTensor], law: SamplingParams, p: Any) -> Iterator[dict[str, Any]]:
+def alone(
+    model: torch.nn.Module, ids: list[torch.LongTensor], law: SamplingParams, p: Scaling
+) -> Iterator[dict[str, Any]]:
     """Every arm on one prompt at a time (`comparison.trials`), a probe of one forward after each pass."""
     waiting = bound.probes(p.arms, p.num_samples, p.seed)
     options = {"repeats": p.repeats, "seed": p.seed, "protocols": ("fixed",)}
@@ -93,7 +101,14 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
     parts = dict(list(rows.groupby("protocol")))
     report = ratios(parts["fixed"]) | bound.report(parts["fixed"], parts[bound.PROTOCOL])
     report |= throughput.report(parts[throughput.PROTOCOL])
-    return report | fidelity.report(parts.get(fidelity.PROTOCOL))
+    judged = parts.get(fidelity.PROTOCOL)
+    return report | {"cluster_entropy_rmse_vs_batched": {} if judged is None else entropy_errors(judged)}
+
+
+def entropy_errors(rows: pd.DataFrame) -> dict[str, float]:
+    """arm -> the root of the summed squared errors of all questions' entropies, over that of `batched`."""
+    pooled = rows.groupby("arm", sort=False).entropy_rmse.agg(lambda errors: (errors**2).sum() ** 0.5)
+    return (pooled / pooled[fidelity.BASELINE]).to_dict()
 
 
 def ratios(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
