@@ -134,7 +134,7 @@ def test_equal_cost_stays_within_the_budget_on_a_model(model, monkeypatch):
     budget = replicates.pilot_cost("batched", model, PROMPT, params, 0)
     n = replicates.equal_cost("eab@0.3", model, PROMPT, params, budget, 0)
     cost = replicates.pilot_cost("eab@0.3", model, PROMPT, SamplingParams(**(vars(params) | {"num_samples": n})), 0)
-    more = SamplingParams(**(vars(params) | {"num_samples": math.ceil(n * 1.04) + 1}))
+    more = SamplingParams(**(vars(params) | {"num_samples": math.ceil(n * (1 + replicates.RESOLUTION)) + 1}))
     assert cost <= budget < replicates.pilot_cost("eab@0.3", model, PROMPT, more, 0)
 
 

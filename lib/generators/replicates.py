@@ -25,7 +25,7 @@ from lib.generators.common import Output, Sample, SamplingParams, requested
 from lib.generators.comparison import run_arm
 
 PILOTS = 8  # replicates behind one measured cost: a tree's varies by some 10 % between seeds, the mean of 8 by 4 %
-RESOLUTION = 0.03  # of N: finer than the pilots can tell
+RESOLUTION = 0.05  # of N: what the pilots can tell
 MOST = 50  # times the N first asked for: where the answer is all but certain, a tree draws any number at one cost
 ROWS = 100  # of the reference per forward: more are no faster and take more memory
 PILOT, REPLICATE, REFERENCE = range(3)  # what a seed is for
