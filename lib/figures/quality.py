@@ -1,14 +1,16 @@
 """Speed and quality in one picture: what an arm draws, beside what independent draws from the model look like.
 
-Every panel compares an arm with the i.i.d. arm on the same prompt, so its line at 0 or 1 is the target: more diverse
-than independent draws is as wrong as less. Panels on story prompts have `naive` as the target, at equal N; panels on
-questions (rows of protocol `law`) have `batched`, at equal token-forwards.
+On story prompts every arm is compared with `naive` on the same prompt at equal N: its line is the target, and more
+diverse than independent draws is as wrong as less. On questions (rows of protocol `law`) arms have spent the same
+token-forwards: how far off is the entropy of the answers then, and how many independent draws would err as little?
+There `batched` is the line to beat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,14 +27,29 @@ EXPERIMENT = "1a3_scaling"
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity of every arm against the same of `target` on the same prompt."""
+    """One quantity of every arm, by itself or against the same of `target` on the same prompt."""
 
     title: str
     column: str
+    shows: Literal["value", "difference", "ratio", "speedup"] = "difference"  # speedup: the target's over the arm's
     protocol: str = "fixed"
     target: str = "naive"
-    ratio: bool = False  # a ratio on a log axis; else a difference
-    smaller_is_more: bool = False  # the ratio of the target to the arm: seconds become speedup
+
+    @property
+    def line(self) -> float:
+        """Where the target is."""
+        return 1 if self.log else 0
+
+    @property
+    def log(self) -> bool:
+        return self.shows in ("ratio", "speedup")
+
+    @property
+    def label(self) -> str:
+        """What the horizontal axis shows."""
+        if self.shows == "value":
+            return "by itself"
+        return f"{'times' if self.log else 'minus'} {self.target}'s"
 
     def values(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Medians over prompts with intervals, one row per model and arm; empty where nothing was measured."""
@@ -40,27 +57,28 @@ class Panel:
         if self.column not in part or part[self.column].isna().all():
             return pd.DataFrame()
         pairs = stats.against(part, self.target, self.column)
-        compared = (pairs.ratio if self.smaller_is_more else 1 / pairs.ratio) if self.ratio else -pairs.saved
-        finite = np.isfinite(compared)  # a question that is always answered alike has no error to compare
-        pairs = pairs.assign(value=compared)[finite & (pairs.arm != self.target)]
+        value = {
+            "value": pairs[self.column],
+            "difference": -pairs.saved,
+            "ratio": 1 / pairs.ratio,
+            "speedup": pairs.ratio,
+        }[self.shows]
+        kept = np.isfinite(value) & ((pairs.arm != self.target) | (self.shows == "value"))
+        pairs = pairs.assign(value=value)[kept]  # not finite: a question always answered alike has no error to compare
         return stats.summarise(pairs, "value").assign(panel=self.title) if len(pairs) else pd.DataFrame()
-
-    def label(self) -> str:
-        """What the horizontal axis shows."""
-        return f"{'times' if self.ratio else 'minus'} {self.target}'s"
 
 
 LAW = {"protocol": "law", "target": "batched"}
 PANELS = (
-    Panel("speedup", "wall_s", ratio=True, smaller_is_more=True),
+    Panel("speedup", "wall_s", "speedup"),
     Panel("distinct-2", "distinct_2"),
     Panel("self-BLEU", "self_bleu"),
     Panel("unique ratio", "unique_ratio"),
     Panel("coverage", "coverage"),
     Panel("NLL (nats)", "nll"),
-    Panel("entropy bias (nats)", "entropy_bias", **LAW),
-    Panel("entropy RMSE", "entropy_rmse", ratio=True, **LAW),
-    Panel("effective samples", "effective_samples", ratio=True, **LAW),
+    Panel("entropy bias (nats)", "entropy_bias", "value", **LAW),
+    Panel("entropy RMSE", "entropy_rmse", "ratio", **LAW),
+    Panel("effective samples", "effective_samples", "ratio", **LAW),
 )
 
 
@@ -97,18 +115,18 @@ def _panel(ax: Axes, panel: Panel, table: pd.DataFrame, arms: list[str], looks: 
         ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", fontsize=7)
         ax.set_xticks([])
         return
-    ax.axvline(1 if panel.ratio else 0, color="0.5", lw=0.8, zorder=0)
+    ax.axvline(panel.line, color="0.5", lw=0.8, zorder=0)
     offsets = dict(zip(looks, np.linspace(-0.3, 0.3, len(looks) + 2)[1:-1], strict=True))
     for row in table.itertuples():
         y = arms.index(row.arm) + offsets[row.model]
         ax.plot(row.estimate, y, ms=3, ls="", **looks[row.model])
         if row.n >= stats.ENOUGH:
             ax.hlines(y, row.low, row.high, color=looks[row.model]["color"], lw=0.8)
-    if panel.ratio:
+    if panel.log:
         _ratio_ticks(ax)
     else:
         ax.xaxis.set_major_locator(MaxNLocator(3))
-    ax.set_xlabel(panel.label(), fontsize=7)
+    ax.set_xlabel(panel.label, fontsize=7)
 
 
 def _ratio_ticks(ax: Axes) -> None:
@@ -124,22 +142,21 @@ def _legend(ax: Axes, looks: dict[str, dict[str, object]], data: pd.DataFrame) -
     """In the place of the tenth panel."""
     ax.set_axis_off()
     handles = [Line2D([], [], ls="", ms=3.5, label=style.short_name(model), **look) for model, look in looks.items()]
-    handles.append(Line2D([], [], color="0.5", lw=0.8, label="independent\ndraws (target)"))
+    handles.append(Line2D([], [], color="0.5", lw=0.8, label="independent\ndraws, or no bias"))
     ax.legend(handles=handles, loc="center", frameon=False, title=f"prompts: n ≥ {data.n.min()}")
 
 
 def _caption(rows: pd.DataFrame, tables: list[pd.DataFrame], missing: Sequence[str]) -> str:
     absent = [panel.title for panel, table in zip(PANELS, tables, strict=True) if table.empty]
-    fixed = rows[rows.protocol == "fixed"]
     return (
         f"Speed and quality of {scaling.samples(rows)} samples per prompt, each arm against independent draws on the "
-        "same prompt; medians over prompts with 95 % bootstrap intervals. Independent draws are the target: a sampler "
-        "that is more diverse than they are has another law. Distinct-2: share of different bigrams; self-BLEU: "
-        "likeness of a sample to the others; unique ratio: share of different samples; coverage: probability of the "
-        "sequences seen; NLL: mean -log probability. "
+        "same prompt; medians over prompts with 95 % bootstrap intervals. Independent draws are the target of "
+        "distinct-2 to NLL: a sampler that is more diverse than they are has another law. Distinct-2: share of "
+        "different bigrams; self-BLEU: likeness of a sample to the others; unique ratio: share of different samples; "
+        "coverage: probability of the sequences seen; NLL: mean -log probability. "
         + _law_sentence(rows)
         + (f"Not measured in these runs: {', '.join(absent)}. " if absent else "")
-        + scaling.setting(fixed)
+        + scaling.setting(rows[rows.protocol == "fixed"])
         + style.missing_sentence(missing)
     )
 
@@ -150,7 +167,8 @@ def _law_sentence(rows: pd.DataFrame) -> str:
         return ""
     models = ", ".join(style.short_name(model) for model in dict.fromkeys(law.model))
     return (
-        f"Entropy of the answers and effective samples: {law.prompt.nunique()} questions on {models}, at least "
-        f"{law.replicates.min():.0f} replicates per arm against {law.reference.min():.0f} independent draws, at "
-        "batched's token-forwards; effective samples is how many independent ones err as little. "
+        "Entropy of the answers and effective samples, at batched's token-forwards: "
+        f"{law.prompt.nunique()} questions on {models}, at least {law.replicates.min():.0f} replicates per arm against "
+        f"{law.reference.min():.0f} independent draws; the entropy of few samples is biased low, whoever draws them; "
+        "effective samples is how many independent ones err as little. "
     )

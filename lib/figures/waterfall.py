@@ -134,7 +134,9 @@ def _panel(ax: Axes, table: pd.DataFrame, arms: list[str], headers: list[str], l
 
 def _axis(ax: Axes, table: pd.DataFrame, arms: list[str]) -> None:
     """The axes that all panels share: speedups up to the middle, the rest is the table's."""
-    low, high = min(0.9, 0.9 * table.end.min()), 1.1 * table[["start", "end"]].to_numpy().max()
+    ends = ["start", "end", "total_low", "total_high"]
+    drawn = table[ends if table.n.min() >= stats.ENOUGH else ends[:2]].to_numpy()
+    low, high = 0.9 * drawn.min(), 1.1 * drawn.max()
     ax.set(xscale="log", xlim=(low, low * (high / low) ** 2))
     style.times_ticks(ax, "x")
     ax.xaxis.set_major_locator(FixedLocator([t for t in (0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= t <= high]))
