@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -46,6 +47,13 @@ def judge(
     for i, question in enumerate(tqdm(asked, desc=f"answers of {lm.name}", unit="question")):
         for row in _question(lm, arms, params, study, question, seed):
             yield {"protocol": PROTOCOL, "prompt": i, "kind": question.kind} | row
+
+
+def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The rows to read, by kind of question and arm; empty where nothing was judged."""
+    columns = ["num_samples", "token_forwards", "entropy_reference", "entropy_bias", "entropy_rmse"]
+    columns += ["effective_samples", "tv_answers", "tv_answers_noise", "nll", "nll_reference"]
+    return pd.DataFrame(rows, columns=["prompt", "kind", "arm", *columns]).set_index(["prompt", "kind", "arm"])
 
 
 def _question(

@@ -100,6 +100,7 @@ class Scaling(Params):
         description="generators compared; eab@0.1 is EAB at another threshold",
     )
     repeats: int = Field(1, ge=1, description="timed passes of each fast arm")
+    compile: bool = Field(False, description="trees at fixed shapes under torch.compile (CUDA graphs on a GPU)")
     questions: int = Field(1, ge=0, description="questions on which the law of the answers is measured; 0 = leave it out")
     answer_tokens: int = Field(48, ge=1, description="new tokens per answer at most")
     replicates: int = Field(20, ge=2, description="independent repetitions of every arm on a question")

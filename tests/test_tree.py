@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch._dynamo.utils import counters
 
 from lib import generators
-from lib.generators import coalesce, counts, tree
+from lib.generators import coalesce, counts, fixed_shapes, tree
 from lib.generators.common import SamplingParams, per_group
 from lib.generators.sampling import draw, probabilities
 from tests.toys import ARCHITECTURES, prompt, tiny_model
@@ -62,6 +63,27 @@ def test_prompts_decoded_together_draw_what_each_draws_alone(name):
     if name != "batched":  # whose finished rows wait for the slowest prompt's
         expected = apart[0].cost.token_forwards + apart[1].cost.token_forwards
         assert together[0].cost.token_forwards == expected, "no row is added for being together"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_fixed_shapes_draw_the_same_from_one_compiled_graph(architecture, monkeypatch):
+    monkeypatch.setattr(fixed_shapes, "BACKEND", "eager")  # traces the whole graph, generates no code
+    torch._dynamo.reset()
+    counters.clear()
+    m = tiny_model(architecture)
+    prompts = [prompt(11, seed=1), prompt(11, seed=2), prompt(11, seed=3), prompt(11, seed=4)]
+    params = SamplingParams(**(vars(PARAMS) | {"prompts_together": 2}))
+    fixed = SamplingParams(**(vars(params) | {"compile": True}))
+    for name in LAWS:
+        for mine, plain in zip(
+            run(name, fixed, 7, prompts, range(4), m), run(name, params, 7, prompts, range(4), m), strict=True
+        ):
+            assert tokens(mine) == tokens(plain)
+            assert mine.trace["live"] == plain.trace["live"]
+            assert mine.cost.forward_calls == plain.cost.forward_calls
+            assert mine.cost.decode_tokens == 2 * 12 * mine.cost.decode_calls, "every place is computed, and counted"
+    assert counters["stats"]["unique_graphs"] == 1, "two groups of prompts, three laws, every step: one graph"
+    assert m.config._attn_implementation == "sdpa"
 
 
 def test_every_shared_prefix_is_decoded_once_and_every_sample_has_a_place():

@@ -25,6 +25,7 @@ class SamplingParams:
     temperature: float = 0.8
     top_k: int = 0  # 0: no filter
     top_p: float = 1.0  # 1: no filter
+    compile: bool = False  # trees: fixed shapes under torch.compile, with CUDA graphs on a GPU
     stop_ids: tuple[int, ...] = ()  # a sample ends with, and includes, the first of these
     prompts_together: int = 1  # prompts that one forward decodes at most; generators of one prompt at a time take one
     threshold: float = 0.055  # EAB: branch where entropy / ln |V| is at least this

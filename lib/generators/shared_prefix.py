@@ -49,6 +49,14 @@ class Pool:
         self.pad: LongTensor | None = None
         self.unpad: LongTensor | None = None
 
+    def take_prompts(self, other: Pool) -> None:
+        """Copy the prompts' keys and values of another pool of the same shapes, and forget all nodes."""
+        for mine, theirs in zip(
+            [*self.prompt_keys, *self.prompt_values], [*other.prompt_keys, *other.prompt_values], strict=True
+        ):
+            mine.copy_(theirs)
+        self.used = 0
+
     def reserve(self, rows: int) -> None:
         """Make sure that `rows` more nodes fit: a full pool doubles, which copies it once."""
         capacity = self.nodes[0].shape[1]

@@ -23,6 +23,7 @@ from lib.generators.coalesce import invert, merge
 from lib.generators.common import Drawn, Sample, SamplingParams, per_group, requested
 from lib.generators.counts import CountLaw, Systematic
 from lib.generators.engines import PackedTree
+from lib.generators.fixed_shapes import FixedTree
 from lib.generators.sampling import probabilities
 from lib.metrics.cost import CostMeter
 
@@ -49,7 +50,11 @@ def grow(
     """Decode the trees of B prompts side by side; `apart` starts every sample on a path of its own, never merged."""
     n, steps = requested(params), params.max_new_tokens
     trees = Trees(len(prompts), n, law(seeds, n, steps), params, apart)
-    with PackedTree(model, prompts, len(prompts) * n * steps, meter) as engine:
+    if params.compile:
+        engine = FixedTree(model, prompts, n, steps, meter)
+    else:
+        engine = PackedTree(model, prompts, len(prompts) * n * steps, meter)
+    with engine:
         logits = engine.roots(trees.prompts())
         for t in range(steps):
             trees.advance(t, logits)

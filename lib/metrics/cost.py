@@ -144,6 +144,10 @@ class CostMeter:
         self.cost.kv_bytes_peak = max(self.cost.kv_bytes_peak, held)
         self.cost.kv_bytes += held - kept
 
+    def count_forward(self, tokens: int, query_key_pairs: int) -> None:
+        """Report a decode forward that went past the hooks, with logits of all its tokens: a compiled one."""
+        self._count(False, tokens, self._shape.flops(tokens, query_key_pairs, tokens))
+
     def _before(self, *_: Any) -> None:
         self._call_start = time.perf_counter()
 

@@ -19,10 +19,12 @@
 # Drawing N samples from one prompt repeats work: every sample reads the same prompt, and many begin alike.
 # Entropy-adaptive branching (EAB) decodes one path and splits it only where the model is unsure. Its authors expected
 # the speedup over N separate generations to grow with model size, from about 2× at 0.5B to about 3× at 7B parameters
-# (that plan's research question 1.3).
+# (that plan's research question 1.3). But a branch is one draw that all its descendants inherit: is what EAB returns
+# still what the model would say?
 #
-# This notebook measures **one model**. `python -m lib.sweep 1a3_scaling --preset quick` runs it for a ladder of sizes and
-# `python -m lib.figures` draws the answer.
+# This notebook measures **one model**: what each way of sampling costs, where its speedup comes from, and whether its
+# samples are the model's. `python -m lib.sweep 1a3_scaling --preset quick` runs it for a ladder of sizes,
+# `python -m lib.figures` draws the answer, and `python -m lib.claims` decides it.
 
 # %% tags=["parameters"]
 model: str = "ladder-1m"  # ladder name, short name (Qwen2.5-7B), hub id or folder
@@ -40,8 +42,24 @@ threshold: float = 0.055  # EAB branches above this entropy, as a share of ln |V
 branch_factor: int = 3  # EAB: tokens followed at a branching point
 max_paths: int = 20  # EAB: live paths at most
 num_samples: int = 20  # samples per prompt in the fixed-N comparison
-arms: list = ["naive", "hf_sequential", "hf", "batched", "eab_sequential", "eab"]  # eab@0.1: EAB at another threshold
+arms: list = [
+    "naive",
+    "hf_sequential",
+    "hf",
+    "batched",
+    "bifurcated",
+    "eab_sequential",
+    "eab",
+    "tree",
+    "tree_multinomial",
+    "arithmetic",
+]  # generators compared; eab@0.1: EAB at another threshold
 repeats: int = 1  # timed passes of each fast arm
+compile: bool = False  # trees at fixed shapes under torch.compile (CUDA graphs on a GPU)
+questions: int = 1  # questions on which the law of the answers is measured; 0: leave it out
+answer_tokens: int = 48  # new tokens per answer at most
+replicates: int = 20  # independent repetitions of every arm on a question
+reference: int = 400  # independent samples that stand for the law of a question's answers
 seed: int = 0  # of prompts and samples
 trust_remote_code: bool = False  # allow a hub model to run its own code
 label: str = ""  # name of the run folder; empty: the model's
@@ -72,35 +90,42 @@ lm = hub.load(
     **run.params.model_dump(include={"dtype", "device", "load_format", "trust_remote_code"}), name=run.params.model
 )
 asked = natural_prompts(lm.tokenizer, run.params.prompts, run.params.prompt_tokens, run.params.seed)
+ids = [torch.tensor(prompt.ids, device=lm.device) for prompt in asked]
+about = {"model": lm.name, "parameters": lm.parameters, "dummy": lm.dummy}
 print(f"{lm.name}: {lm.parameters:,} parameters{', RANDOM WEIGHTS: cost only' if lm.dummy else ''}\n\n{asked[0].text}")
 
 # %% [markdown]
 # ## The comparison
 #
-# All arms see the same prompts, temperature, filters and stop ids. `naive` is the published baseline on a lean loop, and
-# `hf_sequential` the same through transformers' `generate`; `batched` is what a practitioner would do, and `hf` what
-# transformers does with `num_return_sequences`; `eab_sequential` is EAB as published, one forward per path; `eab` is the
-# same algorithm with all paths of a step in one forward. One EAB tree returns as many samples as it pleases; where that
-# is fewer than asked for, further trees are grown, and paid for.
+# All arms see the same prompts, temperature, filters and stop ids.
 #
-# Every arm draws the same number of samples (`fixed`), and again as many as EAB chose to draw (`matched`, the original
-# protocol). EAB runs first, untimed, to set that number; the timed passes then come in random order.
+# | arm | how it draws N samples |
+# |---|---|
+# | `naive`, `hf_sequential` | one after another: a lean loop, and transformers' `generate` |
+# | `hf` | transformers' `num_return_sequences`: one batch, the prompt read N times |
+# | `batched` | one batch, the prompt read once: what a practitioner would do |
+# | `bifurcated` | the same, and all rows share the prompt's keys in attention |
+# | `eab_sequential`, `eab` | EAB as published, and with all paths of a step in one forward |
+# | `tree`, `tree_multinomial`, `arithmetic` | every shared prefix decoded once, the model's law kept |
+#
+# Every arm draws the same number of samples (`fixed`; EAB grows further trees where one returns fewer), and again as
+# many as EAB chose to draw (`matched`, the original protocol). EAB runs first, untimed, to set that number; the timed
+# passes then come in random order.
 
 # %%
 from lib.generators import comparison
 from lib.generators.common import SamplingParams
+from lib.metrics import diversity
 
 law = SamplingParams(**run.params.model_dump(include=set(SamplingParams.__annotations__)), stop_ids=lm.stop_ids)
-ids = [torch.tensor(prompt.ids, device=lm.device) for prompt in asked]
-rows = []
+rows, options = [], {"repeats": run.params.repeats, "seed": run.params.seed}
 with hub.explain_oom("num_samples or prompt_tokens"):
-    for trial in comparison.trials(
-        lm.model, ids, run.params.arms, law, repeats=run.params.repeats, seed=run.params.seed
-    ):
+    for trial in comparison.trials(lm.model, ids, run.params.arms, law, **options):
         for record in trial.responses(lm.tokenizer):
             run.response(**record, dummy=lm.dummy)
+        quality = diversity.describe(*zip(*((s.tokens, s.logprob) for s in trial.output.samples), strict=True))
         for row in trial.rows():
-            rows.append(row | {"model": lm.name, "parameters": lm.parameters, "dummy": lm.dummy})
+            rows.append(row | quality | about)
             run.measure(**rows[-1])
 
 # %% [markdown]
@@ -117,29 +142,62 @@ cost = table.groupby(["protocol", "arm"])[columns].median()
 cost.assign(MFLOP=cost.flops / 1e6, KV_MB=cost.kv_bytes / 1e6).drop(columns=["flops", "kv_bytes"]).round(3)
 
 # %% [markdown]
-# ## What it bought
+# ## What it bought, and where that comes from
 #
-# Speedup is a ratio within each prompt, so prompts that are slow for everybody do not blur it. Look for two gaps: from
-# `eab_sequential` to `eab` (the engine), and from `batched` to `eab` (the tree, over what batching alone already gives).
+# Speedup is a ratio within each prompt, so prompts that are slow for everybody do not blur it. The second picture
+# splits each arm's speedup into factors: the prompt read once, the batch, the shared attention, and what is left to
+# the tree itself.
 
 # %%
-from lib.figures import scaling
+from lib.figures import scaling, waterfall
 from lib.metrics import stats
 
 speedups = stats.summarise(stats.against(table))
-scaling.one_model(table.assign(**run.params.model_dump(exclude={"model", "arms"}))).figure;
+drawn = table.assign(**run.params.model_dump(exclude={"model", "arms"}))
+scaling.one_model(drawn).figure;
 
 # %%
-fixed = {
-    row.arm: stats.Interval(row.estimate, row.low, row.high, row.n)
-    for row in speedups.itertuples()
-    if row.protocol == "fixed"
-}
+waterfall.waterfall(drawn).figure;
+
+# %% [markdown]
+# ## What it changed
+#
+# The same table with the quality of the samples. The i.i.d. value, `naive`'s, is the target: more diverse is not better.
+# Look at the mean `nll` of EAB's samples, far above naive's where its tree keeps improbable branches at full weight.
+
+# %%
+fixed = table[table.protocol == "fixed"]
+quality_columns = ["distinct_1", "distinct_2", "distinct_3", "self_bleu", "unique_ratio", "coverage", "nll"]
+speed = speedups[speedups.protocol == "fixed"].set_index("arm").estimate.rename("speedup")
+fixed.groupby("arm")[quality_columns].mean().join(speed).round(3)
+
+# %% [markdown]
+# ## What a sample is worth
+#
+# Questions, many times over, and the answers as clusters. `batched` draws N samples each time; every other arm as many
+# as the same number of tokens through the model buys. How far off is the entropy of the answers, against a large set of
+# independent samples? `effective_samples` is how many independent ones would be as good.
+
+# %%
+from lib import fidelity
+
+study = fidelity.Study(**run.params.model_dump(include=set(fidelity.Study.__annotations__)))
+judged = []
+for row in fidelity.judge(lm, run.params.arms, law, study, run.params.seed):
+    judged.append(row | about)
+    run.measure(**judged[-1])
+fidelity.table(judged).round(3)
+
+# %% [markdown]
+# ## The answer for this model
+
+# %%
+intervals = [stats.Interval(row.estimate, row.low, row.high, row.n) for row in speedups.itertuples()]
 warning = "RANDOM WEIGHTS, cost only. " if lm.dummy else ""
 print(f"{warning}Times as fast as {num_samples} separate generations by {lm.name}:")
-for arm, interval in fixed.items():
-    print(f"  {arm}: {interval}")
+for arm, protocol, interval in zip(speedups.arm, speedups.protocol, intervals, strict=True):
+    print(f"  {arm}: {interval}") if protocol == "fixed" else None
 
 # %%
 summary = {"parameters": lm.parameters, "dummy": lm.dummy, "speedups": speedups.to_dict("records")}
-run.finish(summary | {"cost": cost.reset_index().to_dict("records")})
+run.finish(summary | {"cost": cost.reset_index().to_dict("records"), "law": judged})
