@@ -12,7 +12,6 @@ without a bound: hooks on the model time each forward inside the pass itself, an
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,16 +97,13 @@ def store_of(arm: str) -> str:
     return STORES.get(arm, "packed")
 
 
-def probes(arms: Sequence[str], num_samples: int, seed: int) -> Iterator[Probe]:
-    """What has to be probed for `arms`, over and over, each round in another order."""
+def probes(arms: Sequence[str], num_samples: int) -> list[Probe]:
+    """Everything that has to be probed once for the bounds of `arms`."""
     grid = sorted({*(rows for rows in GRID if rows < num_samples), num_samples})
     wanted = []
     for store in dict.fromkeys(map(store_of, arms)):
         wanted += [Probe(store, rows) for rows in (grid if store == "packed" else sorted({1, num_samples}))]
-    shuffle = random.Random(seed)
-    while True:
-        shuffle.shuffle(wanted)
-        yield from wanted
+    return wanted
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ entropy at equal token-forwards (`lib.fidelity`). Rows carry their part as `prot
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -85,15 +86,24 @@ def _parts(lm: hub.LoadedModel, law: SamplingParams, p: Scaling) -> Iterator[dic
 def alone(
     model: torch.nn.Module, ids: list[torch.LongTensor], law: SamplingParams, p: Scaling
 ) -> Iterator[dict[str, Any]]:
-    """Every arm on one prompt at a time (`comparison.trials`), a probe of one forward after each pass."""
-    waiting = bound.probes(p.arms, p.num_samples, p.seed)
-    options = {"repeats": p.repeats, "seed": p.seed, "protocols": ("fixed",)}
+    """Every arm on one prompt at a time (`comparison.trials`), with a round of probes in between the passes of each
+    prompt, in random order.
+    """
+    kinds, shuffle = bound.probes(p.arms, p.num_samples), random.Random(p.seed)
+    waiting: list[bound.Probe] = []
+
+    def probed(probe: bound.Probe, prompt: int) -> dict[str, Any]:
+        seconds = bound.seconds_alone(model, ids[prompt], probe, law.max_new_tokens)
+        return {"protocol": bound.PROTOCOL, "prompt": prompt, "seconds": seconds} | vars(probe)
+
     with bound.Forwards(model) as seen:
-        for trial, probe in zip(comparison.trials(model, ids, p.arms, law, **options), waiting, strict=False):
+        for trial in comparison.trials(model, ids, p.arms, law, repeats=p.repeats, seed=p.seed, protocols=("fixed",)):
             forwards = seen.last(trial.output.cost.forward_calls)
             yield from (row | forwards for row in trial.rows())
-            seconds = bound.seconds_alone(model, ids[trial.prompt], probe, law.max_new_tokens)
-            yield {"protocol": bound.PROTOCOL, "prompt": trial.prompt, "seconds": seconds} | vars(probe)
+            waiting += shuffle.sample(kinds, len(kinds)) if trial.order == 0 else []
+            if waiting:
+                yield probed(waiting.pop(), trial.prompt)
+        yield from (probed(probe, 0) for probe in waiting)  # where there are more probes than passes
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:

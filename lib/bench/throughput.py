@@ -27,7 +27,7 @@ REPEATS = 5
 def passes(
     model: nn.Module, prompts: list[LongTensor], arms: Sequence[str], law: SamplingParams, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """One row per arm and repeat: seconds, token-forwards and KV bytes of all prompts; an untimed pass of each first."""
+    """One row per arm and repeat: seconds, token-forwards, KV bytes of all prompts, after an untimed pass of each."""
     jobs = [(arm, repeat) for repeat in range(-1, REPEATS) for arm in arms if arm in ARMS]  # -1: untimed
     shuffle = random.Random(seed)
     jobs.sort(key=lambda job: (job[1], shuffle.random()))
