@@ -95,16 +95,26 @@ class Scaling(Params):
     max_paths: int = Field(20, ge=2, description="EAB: live paths at most")
     num_samples: int = Field(20, ge=1, description="samples per prompt in the fixed-N comparison")
     arms: list[str] = Field(
-        ["naive", "hf_sequential", "hf", "batched", "bifurcated", "eab_sequential", "eab"]
-        + ["tree", "tree_multinomial", "arithmetic"],
+        [
+            "naive",
+            "hf_sequential",
+            "hf",
+            "batched",
+            "bifurcated",
+            "eab_sequential",
+            "eab",
+            "tree",
+            "tree_multinomial",
+            "arithmetic",
+        ],
         description="generators compared; eab@0.1 is EAB at another threshold",
     )
     repeats: int = Field(1, ge=1, description="timed passes of each fast arm")
     compile: bool = Field(False, description="trees at fixed shapes under torch.compile (CUDA graphs on a GPU)")
-    questions: int = Field(1, ge=0, description="questions on which the law of the answers is measured; 0 = leave it out")
+    questions: int = Field(1, ge=0, description="questions on which the answers' law is measured; 0 = none")
     answer_tokens: int = Field(48, ge=1, description="new tokens per answer at most")
     replicates: int = Field(20, ge=2, description="independent repetitions of every arm on a question")
-    reference: int = Field(400, ge=100, description="independent samples that stand for the law of a question's answers")
+    reference: int = Field(400, ge=100, description="independent samples that stand for a question's law")
     trust_remote_code: bool = Field(False, description="allow a hub model to run its own code")
 
     @field_validator("model")

@@ -2,8 +2,8 @@
 
 `params/<experiment>.yaml` holds `base` (parameters all presets share), `exclusive` (its runs measure time) and
 `presets`, each with `base`, `grid` (lists, multiplied out), `exclude` (combinations to leave out), `overrides` (other
-values for some cells: `where` says which, `set` says what), `gpus` per cell, `exclusive` and `label` (a template such as
-"{model}"). Expansion is pure: it reads the YAML and nothing else.
+values for some cells: `where` says which, `set` says what), `gpus` per cell, `exclusive` and `label` (a template such
+as "{model}"). Expansion is pure: it reads the YAML and nothing else.
 """
 
 import itertools
@@ -82,7 +82,7 @@ def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Ce
     base = {**document.get("base", {}), **spec.get("base", {}), "preset": preset}
     grid = spec.get("grid", {})
     excluded = spec.get("exclude", [])
-    overrides = [(rule["where"], rule["set"]) for rule in spec.get("overrides", [])]
+    overrides = [_override(experiment, preset, rule) for rule in spec.get("overrides", [])]
     check_names(experiment, itertools.chain(base, grid, *excluded, *itertools.chain(*overrides)))
     found = []
     for values in itertools.product(*grid.values()):
@@ -96,6 +96,14 @@ def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Ce
         exclusive = spec.get("exclusive", document.get("exclusive", False))
         found.append(Cell(experiment, params, spec.get("gpus", 0), exclusive))
     return found
+
+
+def _override(experiment: str, preset: str, rule: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    if set(rule) != {"where", "set"}:
+        raise ParameterError(
+            f"An override of preset {preset!r} of {experiment} has {', '.join(rule)}; give it 'where' and 'set'."
+        )
+    return rule["where"], rule["set"]
 
 
 def _matches(params: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:

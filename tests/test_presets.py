@@ -20,6 +20,12 @@ GRID = {
             "label": "{model}-s{seed}",
         },
         "plain": {"exclusive": False},
+        "overrides": {
+            "grid": {"model": ["ladder-60k", "ladder-1m"], "seed": [0, 1]},
+            "overrides": [{"where": {"model": "ladder-1m"}, "set": {"prompts": 9}}],
+        },
+        "misspelt override": {"overrides": [{"where": {"modle": "ladder-1m"}, "set": {"prompts": 9}}]},
+        "half an override": {"overrides": [{"where": {"model": "ladder-1m"}}]},
         "misspelt key": {"gird": {}},
         "misspelt parameter": {"grid": {"modle": ["ladder-1m"]}},
         "misspelt exclusion": {"exclude": [{"sed": 1}]},
@@ -54,6 +60,13 @@ class TestGrid:
             assert (cell.gpus, cell.exclusive) == (1, True)
             assert (cell.params["prompts"], cell.params["temperature"], cell.params["preset"]) == (4, 0.5, "grid")
             assert cell.label == f"{cell.params['model']}-s{cell.params['seed']}"
+
+    def test_overrides_change_the_cells_they_name(self):
+        cells = presets.cells(EXPERIMENT, "overrides")
+        assert {(c.params["model"], c.params["prompts"]) for c in cells} == {("ladder-60k", 4), ("ladder-1m", 9)}
+        assert len(cells) == 4
+        assert "did you mean 'model'?" in complaint("misspelt override")
+        assert "give it 'where' and 'set'" in complaint("half an override")
 
     def test_a_preset_without_grid_is_one_cell_and_may_be_inclusive(self):
         (cell,) = presets.cells(EXPERIMENT, "plain")
