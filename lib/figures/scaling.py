@@ -19,6 +19,8 @@ EXPECTED = pd.DataFrame(
     [(0.49e9, 1.8, 2.2), (1.54e9, 2.0, 2.5), (3.09e9, 2.2, 2.8), (7.62e9, 2.5, 3.2)],
     columns=["parameters", "low", "high"],
 )
+# Drawn as lines against size, which cannot hold every arm; the plotted data has them all.
+LINES = ("hf_sequential", "hf", "batched", "bifurcated", "eab_sequential", "eab", "tree")
 PROTOCOLS = {"fixed": "fixed N", "matched": "N set by EAB"}
 
 
@@ -29,7 +31,7 @@ def speedup(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table = stats.summarise(pairs)
     slopes = pd.DataFrame(_slopes(pairs))
     figure, axes = style.new(style.TEXT, 3.5, columns=2, sharey=True)
-    looks = style.arm_styles(sorted(set(table.arm)))
+    looks = style.arm_styles(sorted(set(table.arm) & set(LINES)))
     for ax, protocol in zip(axes, PROTOCOLS, strict=True):
         _lines(ax, table[table.protocol == protocol], looks, _slope_labels(slopes, protocol))
         _expected_band(ax)
@@ -50,7 +52,7 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     pairs = stats.against(rows)
     table = stats.summarise(pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")], "saved")
     figure, (ax,) = style.new(style.COLUMN, 3.2)
-    _lines(ax, table, style.arm_styles(sorted(set(table.arm))), {})
+    _lines(ax, table, style.arm_styles(sorted(set(table.arm) & set(LINES))), {})
     ax.axhline(0, color="0.6", lw=0.6, zorder=0)
     ax.set(
         xscale="log",
@@ -64,6 +66,7 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     caption = (
         f"Wall-clock seconds saved per prompt against {samples(rows)} naive generations, median over "
         f"{table.n.min()} prompts per model with 95 % bootstrap intervals. Below zero an arm is slower than naive. "
+        f"{_left_out(table)}"
         f"{setting(rows)}{style.missing_sentence(missing)}"
     )
     return Drawn(figure, table, caption)
@@ -180,11 +183,17 @@ def setting(rows: pd.DataFrame) -> str:
     return text + (f"Random weights, cost only: {', '.join(dummies)}. " if dummies else "")
 
 
+def _left_out(table: pd.DataFrame) -> str:
+    names = sorted(set(table.arm) - set(LINES))
+    return f"In the plotted data only: {', '.join(names)}. " if names else ""
+
+
 def _speedup_caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[str]) -> str:
     return (
         f"Wall-time speedup over naive sequential generation against model size, median over {table.n.min()} prompts "
         "per model, paired by prompt, with 95 % bootstrap intervals; the legend gives each arm's exponent of size with "
-        "its interval. Left: every arm draws the same number of samples (EAB grows further trees where one "
+        "its interval. "
+        f"{_left_out(table)}Left: every arm draws the same number of samples (EAB grows further trees where one "
         "returns fewer, which is ours). Right: the number EAB chose for each prompt. "
         "The hatched band is what the experiment's plan expects of EAB on Qwen2.5; it is drawn, not measured. "
         f"{setting(rows)}{style.missing_sentence(missing)}"
