@@ -103,8 +103,8 @@ def judge(
 
     It is N for independent draws, more for a sampler that spreads its draws over the law, less for a biased or a
     clotted one, whose error no further sample might lower. The error of a reference of R draws is not the arm's: being
-    independent of it, it adds exactly its own variance, estimated without bias by (1 - sum q_c^2) / (R - 1), which is
-    taken off again.
+    independent of it, it adds on average its own variance, estimated without bias by (1 - sum q_c^2) / (R - 1), which
+    is taken off again. That is right on average over references, so a worth of R / 10 or more is only a rough one.
 
     Args:
         replicates: the answers of each replicate, N labels per replicate.
