@@ -69,16 +69,22 @@ def invert_on_device(
     return Draws(tokens.astype(np.int64), chosen, within, entropies)
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"})
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
 def _blocks(p: np.ndarray, x: np.ndarray, sums: np.ndarray) -> float:
-    """Sum of each block of p into `sums`; returns sum p x."""
-    mean = 0.0
-    for b in range(len(sums)):
+    """Sum of each block of p into `sums`; returns sum p x. A constant number of terms is what vectorises well."""
+    mean, whole = 0.0, len(p) // BLOCK
+    for b in range(whole):
         s = 0.0
-        for j in range(b * BLOCK, min((b + 1) * BLOCK, len(p))):
+        for j in range(b * BLOCK, (b + 1) * BLOCK):
             s += p[j]
             mean += p[j] * x[j]
         sums[b] = s
+    rest = 0.0
+    for j in range(whole * BLOCK, len(p)):
+        rest += p[j]
+        mean += p[j] * x[j]
+    if whole < len(sums):
+        sums[whole] = rest
     return mean
 
 
