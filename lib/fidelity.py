@@ -2,7 +2,7 @@
 
 `batched` draws `num_samples` per replicate, and every other arm as many as its own counters say that the same
 token-forwards buy. What they find is compared with a large set of independent draws: the law of the answers (equal
-where the text behind `####` is), of the first token, and the mean log-probability.
+where the text behind `####` is), of the first three tokens together, and the mean log-probability.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ BASELINE = "batched"
 # The others draw exactly what `batched` draws, for no less: judging them would repeat it.
 JUDGED = ("eab", "tree", "tree_multinomial", "arithmetic")
 TOGETHER = 20  # replicates per forward
+BEGINNING = 3  # tokens: the first alone is all but certain in answers to a question
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def judge(
     params = replace(params, max_new_tokens=study.answer_tokens, prompts_together=TOGETHER)
     asked = questions(lm.tokenizer, study.questions, seed)
     for i, question in enumerate(tqdm(asked, desc=f"answers of {lm.name}", unit="question")):
-        for row in _question(lm, arms, params, study, question, seed):
+        for row in _question(lm, arms, params, study, question, seed * study.questions + i):
             yield {"protocol": PROTOCOL, "prompt": i, "kind": question.kind} | row
 
 
@@ -79,7 +80,7 @@ def _compare(lm: LoadedModel, outputs: list[Output], truth: list[Sample]) -> dic
     answers = [_answers(lm, output.samples) for output in outputs]
     true_answers = _answers(lm, truth)
     of_answers = law.fidelity([label for labels in answers for label in labels], true_answers)
-    of_first = law.fidelity(_first_tokens(pooled), _first_tokens(truth))
+    of_first = law.fidelity(_beginnings(pooled), _beginnings(truth))
     return law.judge(answers, law.masses(true_answers), len(truth)) | {
         "tv_answers_noise": of_answers.noise_95,
         "tv_first": of_first.tv,
@@ -93,8 +94,8 @@ def _answers(lm: LoadedModel, samples: list[Sample]) -> list[str]:
     return [answer(text) for text in lm.tokenizer.batch_decode([sample.tokens for sample in samples])]
 
 
-def _first_tokens(samples: list[Sample]) -> list[tuple[int, ...]]:
-    return law.prefixes([sample.tokens for sample in samples], 1)
+def _beginnings(samples: list[Sample]) -> list[tuple[int, ...]]:
+    return law.prefixes([sample.tokens for sample in samples], BEGINNING)
 
 
 def _nll(samples: list[Sample]) -> float:

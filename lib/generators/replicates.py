@@ -37,9 +37,14 @@ def token_forwards(outputs: list[Output]) -> float:
 
 
 def pilot_cost(arm: str, model: nn.Module, prompt: LongTensor, params: SamplingParams, seed: int) -> float:
-    """Mean token-forwards of a replicate decoded alone, over `PILOTS` of them with seeds of their own."""
-    alone = replace(params, prompts_together=1)
-    return token_forwards(run_arm(arm, model, [prompt] * PILOTS, alone, _seeds(seed, PILOT, PILOTS)))
+    """Mean token-forwards of a replicate decoded alone, over `PILOTS` of them with seeds of their own.
+
+    Trees are decoded together all the same: no row of one depends on another, so the sum is that of each alone. A plain
+    batch's rows wait for the last one of the whole batch.
+    """
+    if arm == "batched":
+        params = replace(params, prompts_together=1)
+    return token_forwards(run_arm(arm, model, [prompt] * PILOTS, params, _seeds(seed, PILOT, PILOTS)))
 
 
 def equal_cost(
