@@ -91,8 +91,10 @@ def command(
     run = runs.open_run("bench/growth", raw)
     rows = measure(run, budget)
     for axis, part in rows.groupby("axis", sort=False):
-        seconds = part.pivot_table(index="arm", columns="value", values="wall_s", aggfunc="median").reindex(arms)
-        print(f"\nSeconds against {axis}\n{seconds.sort_index(axis=1).round(3).to_string(na_rep='')}")
+        seconds = part.pivot_table(index="arm", columns="value", values="wall_s", aggfunc="median")
+        print(
+            f"\nSeconds against {axis}\n{seconds.reindex([a for a in arms if a in seconds.index]).round(3).to_string(na_rep='')}"
+        )
     report.end(summary(rows), as_json)
 
 

@@ -27,7 +27,7 @@ from lib.params import Scaling
 
 BASELINES = ("naive", "batched", "hf", "eab_sequential")
 JUDGED = "ladder-160k"  # one rung answers what an answer is worth, and this one is cheap
-# 40 replicates give an RMSE to about 11 % per question, 6 % over four; the search for equal costs takes most of the time.
+# 40 replicates give an RMSE to about 11 % per question, 6 % over four. Most of the time goes to finding equal costs.
 STUDY = {"questions": 4, "replicates": 40, "reference": 1000}
 
 
