@@ -78,13 +78,6 @@ def test_missing_cells_and_random_weights_are_said_on_figure_and_caption(rows):
     assert "Random weights, cost only: ladder-3m" in drawn.caption
 
 
-def test_one_model_shows_a_point_per_prompt(rows):
-    drawn = scaling.one_model(rows[rows.model == "ladder-1m"])
-    (ax,) = drawn.figure.axes
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["batched", "eab"]
-    assert sum(len(found.get_xdata()) == 6 for found in ax.get_lines()) == 2
-
-
 def test_a_single_model_draws_without_a_slope(rows):
     drawn = scaling.speedup(rows[rows.model == "ladder-1m"])
     assert "slope" not in drawn.data.columns

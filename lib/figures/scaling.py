@@ -72,30 +72,6 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     return Drawn(figure, table, caption)
 
 
-def one_model(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
-    """Speedup of every arm for one model: a point per prompt, the median with its interval."""
-    pairs = stats.against(rows)
-    pairs = pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")]
-    table = stats.summarise(pairs).sort_values("arm")
-    figure, (ax,) = style.new(style.COLUMN, 2.4)
-    styles = style.arm_styles(sorted(set(table.arm)))
-    for y, row in enumerate(table.itertuples()):
-        colour = styles[row.arm]["color"]
-        points = pairs[pairs.arm == row.arm].ratio
-        ax.plot(points, [y] * len(points), "o", ms=3, mfc="none", color=colour)
-        ax.plot(row.estimate, y, "D", ms=4, color=colour)
-        if row.n >= stats.ENOUGH:
-            ax.hlines(y, row.low, row.high, color=colour)
-    ax.axvline(1, color="0.6", lw=0.6, zorder=0)
-    title = f"{style.short_name(rows.model.iloc[0])}: {_title('fixed', rows)}"
-    ax.set(xscale="log", xlabel="speedup over naive (wall time)", title=title)
-    ax.set_yticks(range(len(table)), table.arm)
-    ax.invert_yaxis()
-    style.times_ticks(ax, "x")
-    style.note(figure, missing, style.dummies(rows))
-    return Drawn(figure, table, f"Speedup over naive for {rows.model.iloc[0]}. {setting(rows)}")
-
-
 FIGURES = {"1a3_speedup": speedup, "1a3_time_saved": time_saved}
 
 
