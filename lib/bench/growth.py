@@ -92,9 +92,8 @@ def command(
     rows = measure(run, budget)
     for axis, part in rows.groupby("axis", sort=False):
         seconds = part.pivot_table(index="arm", columns="value", values="wall_s", aggfunc="median")
-        print(
-            f"\nSeconds against {axis}\n{seconds.reindex([a for a in arms if a in seconds.index]).round(3).to_string(na_rep='')}"
-        )
+        seconds = seconds.reindex([arm for arm in arms if arm in seconds.index])
+        print(f"\nSeconds against {axis}\n{seconds.round(3).to_string(na_rep='')}")
     report.end(summary(rows), as_json)
 
 
