@@ -13,7 +13,7 @@ ACTIVATE := @echo "To work in this environment yourself: source .venv/bin/activa
 .PHONY: help demo standard test lab figures readme-figures
 
 help:
-	@echo "make demo      train the tiny models, run the experiments, draw the figures"
+	@echo "make demo      train the tiny models, run the experiments, draw the figures, decide the claims"
 	@echo "make standard  the same with more prompts and repeats"
 	@echo "make test      lint and test"
 	@echo "make lab       the notebooks in JupyterLab"
@@ -25,13 +25,17 @@ demo: $(READY)
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick --only model=ladder-60k
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick
+	@$(BIN)/python -m lib.bench growth --model ladder-160k --budget 30 --repeats 1
 	@$(BIN)/python -m lib.figures
+	@$(BIN)/python -m lib.claims
 	$(ACTIVATE)
 
 standard: $(READY)
 	@$(BIN)/python -m lib.models.ladder
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset standard
+	@$(BIN)/python -m lib.bench growth
 	@$(BIN)/python -m lib.figures
+	@$(BIN)/python -m lib.claims
 
 test: $(READY_DEV)
 	$(ACTIVATE)
@@ -47,7 +51,7 @@ figures: $(READY)
 
 readme-figures: figures
 	@mkdir -p docs/img
-	@cp figures/1a3_speedup.png docs/img/
+	@cp figures/1a3_{speedup,waterfall,quality,growth}.png docs/img/
 
 # On a terminal pip's lines overwrite each other, so that one line shows what is being fetched; elsewhere pip is quiet.
 define install

@@ -92,7 +92,7 @@ class _Forest:
         for t in range(self._params.max_new_tokens):
             if t > 0:
                 parents, tokens = np.array([[path.parent, path.tokens[-1]] for path in live]).T
-                logits = self._engine.step(parents, tokens.copy(), np.zeros(len(live), dtype=np.int64))
+                logits = self._engine.step(parents, tokens)
             children = self._children(live, logits, t)
             finished += [c for c in children if c.tokens[-1] in self._params.stop_ids]
             live = self._prune([c for c in children if c.tokens[-1] not in self._params.stop_ids])

@@ -38,10 +38,11 @@ class Engine(Protocol):
     def roots(self, prompts: np.ndarray) -> Tensor:
         """Start a path at the end of each of the named prompts (int64 [D]), dropping the live ones: logits [D, V]."""
 
-    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray) -> Tensor:
+    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray | None = None) -> Tensor:
         """Extend path parents[i] of the last call by tokens[i] -> logits [D, V]; paths not named are dropped.
 
-        All int64 [D]. prompts[i] is the path's prompt; paths of one prompt stand together, in the order of prompts.
+        All int64 [D]. prompts[i] is the path's prompt, None where there is only one; paths of one prompt stand
+        together, in the order of prompts.
         """
 
 
@@ -76,25 +77,28 @@ class PackedTree:
         if self.pool.used:  # further trees: those before are done with, and their nodes make room
             self._meter.count_kv(self.pool.bytes_used(), kept=self.pool.bytes_prompt())
         self.pool.used = 0
-        self._paths = torch.empty(len(prompts), 0, dtype=torch.long, device=self._device)
+        self._paths = np.empty((len(prompts), 0), dtype=np.int64)
         return self._logits[torch.from_numpy(prompts)]
 
-    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray) -> Tensor:
-        pool, d = self.pool, len(tokens)
+    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray | None = None) -> Tensor:
+        pool, d, depth = self.pool, len(tokens), self._paths.shape[1]
         pool.reserve(d)
-        pool.slots = torch.arange(pool.used, pool.used + d, device=self._device)
+        slots = np.arange(pool.used, pool.used + d)
         pool.used += d
-        before = self._paths[torch.from_numpy(parents)]
-        pool.paths = self._paths = torch.cat([before, pool.slots.unsqueeze(1)], 1)
+        self._paths = np.concatenate([self._paths[parents], slots[:, None]], 1)
+        pool.slots, pool.paths = self._tensor(slots), self._tensor(self._paths)
         pool.pad = pool.unpad = None
-        if pool.prompts > 1:
+        if prompts is not None:
             self._even_out(prompts)
         return self._model(
-            input_ids=torch.from_numpy(tokens).to(self._device).unsqueeze(0),
-            position_ids=torch.full((1, d), pool.prompt_len + before.shape[1], device=self._device),
+            input_ids=self._tensor(tokens[None]),
+            position_ids=self._tensor(np.full((1, d), pool.prompt_len + depth)),
             use_cache=False,
             pool=pool,
         ).logits[0]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
 
     def _even_out(self, prompts: np.ndarray) -> None:
         """Where prompts have different numbers of rows, tell the attention how to lay them out side by side."""
@@ -107,9 +111,8 @@ class PackedTree:
         place = prompts * most + rank
         row_of_place = np.zeros(pool.prompts * most, dtype=np.int64)
         row_of_place[place] = np.arange(len(prompts))
-        pool.pad = torch.from_numpy(row_of_place).to(self._device)
-        pool.unpad = torch.from_numpy(place).to(self._device)
-        pool.paths = self._paths[pool.pad]
+        pool.pad, pool.unpad = self._tensor(row_of_place), self._tensor(place)
+        pool.paths = self._tensor(self._paths[row_of_place])
 
 
 class SequentialPaths:
@@ -132,7 +135,7 @@ class SequentialPaths:
         self._caches = [self._prompt_cache.rows(self._first_row) for _ in prompts]
         return self._logits.expand(len(prompts), -1)
 
-    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray) -> Tensor:
+    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray | None = None) -> Tensor:
         before, self._caches = self._caches, self._branch(parents)
         self._meter.retire(cache for i, cache in enumerate(before) if i not in parents)
         logits = [

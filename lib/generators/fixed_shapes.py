@@ -58,8 +58,9 @@ class FixedTree(PackedTree):
         self.pool.bias.fill_(-torch.inf)
         return super().roots(prompts)
 
-    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray) -> Tensor:
-        pool, places = self.pool, self._place(prompts)
+    def step(self, parents: np.ndarray, tokens: np.ndarray, prompts: np.ndarray | None = None) -> Tensor:
+        pool = self.pool
+        places = np.arange(len(tokens)) if prompts is None else self._place(prompts)
         slots = np.arange(pool.used, pool.used + len(self._old_paths))
         paths = np.zeros_like(self._old_paths)
         paths[places] = self._old_paths[self._places[parents]]

@@ -14,12 +14,13 @@ samples of separate generation), `arithmetic` the codes of arithmetic sampling.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import LongTensor, Tensor, nn
 
-from lib.generators.coalesce import invert, merge
+from lib.generators.coalesce import Draws, invert, merge
 from lib.generators.common import Drawn, Sample, SamplingParams, per_group, requested
 from lib.generators.counts import CountLaw, Systematic
 from lib.generators.engines import PackedTree
@@ -60,25 +61,25 @@ def grow(
             trees.advance(t, logits)
             if t == steps - 1 or not len(trees.parents):
                 break
-            logits = engine.step(trees.parents, trees.last_tokens, trees.prompts())
+            prompts_of_rows = trees.prompts() if len(prompts) > 1 else None
+            logits = engine.step(trees.parents, trees.last_tokens, prompts_of_rows)
     return trees.finish(model.config.vocab_size)
 
 
 class Trees:
-    """The B x N samples so far (sample i of prompt b has number b N + i), and their live prefixes.
+    """The B x N samples (sample i of prompt b has number b N + i) and their live prefixes.
 
-    Prefix d holds samples[starts[d] : starts[d + 1]]; it ends in last_tokens[d] and grew from row parents[d].
+    Prefix d holds samples[starts[d] : starts[d + 1]]; it ends in last_tokens[d] and grew from row parents[d]. What a
+    step drew is only filed away while the model waits; `finish` puts it together.
     """
 
     def __init__(self, b: int, n: int, law: CountLaw, params: SamplingParams, apart: bool) -> None:
-        self._n, self._law, self._params = n, law, params
+        self._b, self._n, self._law, self._params = b, n, law, params
         self._stop_ids = np.array(params.stop_ids, dtype=np.int64)
         self.samples = np.arange(b * n)
         self.starts = np.arange(0, b * n + 1, 1 if apart else n)
         self.parents = self.last_tokens = np.zeros(len(self.starts) - 1, dtype=np.int64)
-        self._tokens = np.full((b * n, params.max_new_tokens), NONE)
-        self._logprobs = np.zeros(b * n)
-        self._history: list[tuple[np.ndarray, ...]] = []  # per step: prompt, samples, children, entropy of every prefix
+        self._steps: list[tuple[np.ndarray, np.ndarray, Draws, np.ndarray]] = []
 
     def prompts(self) -> np.ndarray:
         """int64 [D]: the prompt of every live prefix."""
@@ -88,31 +89,49 @@ class Trees:
         """Let the samples of every live prefix draw from its logits [D, V], and part where they differ."""
         logits = logits.float()
         points = self._law.points(t, self.samples, self.starts)
-        drawn = invert(logits, probabilities(logits, self._params), self._params.temperature, self.starts, points)
+        probs = probabilities(logits, self._params)
+        drawn = invert(logits, probs, self._params.temperature, self.starts, points)
         self._law.carry(t, self.samples, drawn.probs, drawn.within)
-        self._tokens[self.samples, t] = drawn.tokens
-        self._logprobs[self.samples] += np.log(drawn.probs)
         children = merge(drawn.tokens, self.samples, self.starts, self._stop_ids)
-        self._history.append((self.prompts(), np.diff(self.starts), children.split, drawn.entropies))
+        self._steps.append((self.samples, self.starts, drawn, children.split))
         self.parents, self.last_tokens, self.samples, self.starts, _ = children
 
     def finish(self, vocab_size: int) -> list[Drawn]:
         """Per prompt the N samples in their order, and the trace: EAB's, and a sample's estimated entropy in nats."""
-        rows, logprobs = self._tokens.tolist(), self._logprobs.tolist()
-        samples = [Sample([x for x in row if x != NONE], p, 1 / self._n) for row, p in zip(rows, logprobs, strict=True)]
-        prompt, m, split, entropy = (np.concatenate(column) for column in zip(*self._history, strict=True))
-        step = np.repeat(np.arange(len(self._history)), [len(prompts) for prompts, *_ in self._history])
-        drawn = []
-        for b in range(len(rows) // self._n):
+        samples, starts, drawn, split = zip(*self._steps, strict=True)
+        step = np.repeat(np.arange(len(samples)), list(map(len, samples)))
+        sample = np.concatenate(samples)
+        tokens = np.full((self._b * self._n, len(samples)), NONE)
+        tokens[sample, step] = np.concatenate([d.tokens for d in drawn])
+        logs = np.log(np.concatenate([d.probs for d in drawn]))
+        logprobs = np.bincount(sample, weights=logs).tolist()
+        rows = [[x for x in row if x != NONE] for row in tokens.tolist()]
+        made = [Sample(row, p, 1 / self._n) for row, p in zip(rows, logprobs, strict=True)]
+        traces = self._traces(samples, starts, np.concatenate(split), np.concatenate([d.entropies for d in drawn]))
+        log_vocab = math.log(vocab_size)
+        for trace in traces:
+            trace["normalised_entropy"] /= log_vocab
+        return [(made[b * self._n : (b + 1) * self._n], trace) for b, trace in enumerate(traces)]
+
+    def _traces(
+        self, samples: Sequence[np.ndarray], starts: Sequence[np.ndarray], split: np.ndarray, entropy: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """One trace per prompt; `split` and `entropy` are of all prefixes of all steps, in their order."""
+        prompt = np.concatenate([of[at[:-1]] for of, at in zip(samples, starts, strict=True)]) // self._n
+        m = np.concatenate([at[1:] - at[:-1] for at in starts])
+        step = np.repeat(np.arange(len(starts)), [len(at) - 1 for at in starts])
+        traces = []
+        for b in range(self._b):
             mine = prompt == b
-            trace: dict[str, Any] = {
-                "live": np.bincount(step[mine]).tolist(),
-                "branch_positions": step[mine & (split > 1)].tolist(),
-                "pruned": 0,
-                "trees": 1,
-                "paths": 1 + int((split[mine] - 1).sum()),
-                "normalised_entropy": float(entropy[mine].sum()) / math.log(vocab_size),
-                "entropy": float(m[mine] @ entropy[mine]) / self._n,
-            }
-            drawn.append((samples[b * self._n : (b + 1) * self._n], trace))
-        return drawn
+            traces.append(
+                {
+                    "live": np.bincount(step[mine]).tolist(),
+                    "branch_positions": step[mine & (split > 1)].tolist(),
+                    "pruned": 0,
+                    "trees": 1,
+                    "paths": 1 + int((split[mine] - 1).sum()),
+                    "normalised_entropy": float(entropy[mine].sum()),
+                    "entropy": float(m[mine] @ entropy[mine]) / self._n,
+                }
+            )
+        return traces
