@@ -43,7 +43,8 @@ def judge(
     lm: LoadedModel, arms: Sequence[str], params: SamplingParams, study: Study, seed: int
 ) -> Iterator[dict[str, Any]]:
     """One flat row per question and arm, `batched` first, as they are finished; progress on stderr."""
-    params = replace(params, max_new_tokens=study.answer_tokens, prompts_together=TOGETHER)
+    # Not compiled: the search for equal costs tries many N, each of which would be a graph of its own.
+    params = replace(params, max_new_tokens=study.answer_tokens, prompts_together=TOGETHER, compile=False)
     asked = questions(lm.tokenizer, study.questions, seed)
     for i, question in enumerate(tqdm(asked, desc=f"answers of {lm.name}", unit="question")):
         for row in _question(lm, arms, params, study, question, seed * study.questions + i):

@@ -87,3 +87,22 @@ def test_rows_are_plain_json_and_responses_tell_what_was_drawn():
     assert eab["tokens_per_sample"] == pytest.approx(eab["token_forwards"] / eab["num_samples"])
     assert 0 <= eab["branch_frequency"] <= 1
     assert eab["first_branch"] <= eab["mean_branch"] <= eab["last_branch"]
+
+
+def test_a_compiled_arm_never_compiles_inside_a_timed_pass(monkeypatch):
+    calls, run_arm = [], comparison.run_arm
+
+    def watched(arm, model, prompts, params, seeds):
+        calls.append((arm, params.num_samples))
+        return run_arm(arm, model, prompts, SamplingParams(**(vars(params) | {"compile": False})), seeds)
+
+    monkeypatch.setattr(comparison, "run_arm", watched)
+    params = SamplingParams(**(vars(PARAMS) | {"compile": True}))
+    first = set()
+    for trial in comparison.trials(tiny_model(), PROMPTS, ["naive", "eab", "tree"], params):
+        job = (trial.arm, trial.num_samples)
+        assert calls[-1] == job, "the last call is the one that was timed"
+        if job not in first:
+            assert calls[-2] == job, "the same shapes ran just before, untimed"
+            first.add(job)
+    assert len({n for arm, n in first if arm == "tree"}) > 1, "or there was only one graph to compile"

@@ -93,7 +93,7 @@ def trials(
     `params.num_samples` is the fixed protocol's N. Prompt i uses random seed (seed, i) for all arms and repeats.
     """
     _check_context(model, prompts, params.max_new_tokens)
-    shuffle = random.Random(seed)
+    shuffle, compiled = random.Random(seed), set()
     at_most = len(_plan(0, arms, -1, 0, repeats, protocols))  # fewer where the two protocols coincide
     with tqdm(total=at_most * len(prompts), desc="timed passes", unit="pass") as bar:
         warm_up(model, prompts[0], arms, params)
@@ -106,6 +106,9 @@ def trials(
             shuffle.shuffle(plan)
             for order, job in enumerate(plan):
                 law = replace(params, num_samples=job.num_samples)
+                if params.compile and (job.arm, job.num_samples) not in compiled:  # a new N is a new graph
+                    compiled.add((job.arm, job.num_samples))
+                    run_arm(job.arm, model, [prompt], law, [_seed(seed, i)])
                 output = run_arm(job.arm, model, [prompt], law, [_seed(seed, i)])[0]
                 bar.update()
                 yield replace(job, order=order, output=output)

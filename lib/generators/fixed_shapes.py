@@ -22,6 +22,7 @@ from lib.generators.shared_prefix import Pool
 from lib.metrics.cost import CostMeter
 
 BACKEND = "inductor"
+GRAPHS = 64  # sets of shapes in one process; torch gives up at 8
 
 
 @dataclass
@@ -47,6 +48,7 @@ class FixedTree(PackedTree):
         self._space.pool.take_prompts(self.pool)
         self.pool = self._space.pool
         if "forward" not in kept:
+            torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
             mode = "reduce-overhead" if self._device.type == "cuda" else None  # reduce-overhead: CUDA graphs
             kept["forward"] = torch.compile(model.forward, fullgraph=True, dynamic=False, backend=BACKEND, mode=mode)
         self._forward = kept["forward"]
