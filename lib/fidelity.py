@@ -23,8 +23,8 @@ from lib.models.hub import LoadedModel
 
 PROTOCOL = "law"
 BASELINE = "batched"
-# The others draw exactly what `batched` draws, for no less: judging them would repeat it.
-JUDGED = ("eab", "tree", "tree_multinomial", "arithmetic")
+# `bifurcated` draws what `batched` draws, and drops rows that have ended: what trees save beyond that is the merging.
+JUDGED = ("bifurcated", "eab", "tree", "tree_multinomial", "arithmetic")
 TOGETHER = 20  # replicates per forward
 BEGINNING = 3  # tokens: the first alone is all but certain in answers to a question
 

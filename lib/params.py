@@ -11,6 +11,7 @@ No model stack is imported here: a mistake has to surface in a second, before an
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -195,7 +196,7 @@ def _sentence(cls: type[Params], error: ValidationError) -> str:
     if first["type"] == "string_type" and isinstance(value, int | float):
         return f"{sentence}; papermill reads -p values as numbers where it can, so type -r {name} {value}."
     if first["type"] == "list_type" and annotation == list[str] and isinstance(value, str):
-        items = value.replace(",", ", ")
+        items = ", ".join(re.findall(r"[\w@.-]+", value))
         return f"{sentence}; type -y '{name}: [{items}]' to papermill, or --set '{name}=[{items}]' to the sweep."
     return f"{sentence} ({cls.model_fields[name].description})."
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch._dynamo.utils import counters
+from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from lib import generators
 from lib.generators import coalesce, counts, fixed_shapes, tree
@@ -45,6 +46,37 @@ def test_with_common_random_numbers_the_leaves_are_naives_sequences(name, archit
         mine, naive = (run(arm, params, seed, m=m)[0] for arm in (name, "naive"))
         assert tokens(mine) == tokens(naive)
         assert [s.logprob for s in mine.samples] == pytest.approx([s.logprob for s in naive.samples], abs=1e-3)
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_other_architectures_draw_naives_tokens_as_long_as_nothing_leaves_the_window(window):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 24, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    mistral = MistralConfig(**shape, num_key_value_heads=2, intermediate_size=48, sliding_window=window)
+    gpt2 = GPT2Config(vocab_size=24, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.4)
+    for m in (MistralForCausalLM(mistral).eval(), GPT2LMHeadModel(gpt2).eval()):
+        assert tokens(run("tree_multinomial", m=m)[0]) == tokens(run("naive", m=m)[0])
+
+
+def test_a_window_that_a_path_would_leave_is_refused():
+    config = MistralConfig(
+        vocab_size=24, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=48, sliding_window=14,
+    )  # fmt: skip
+    m = MistralForCausalLM(config).eval()
+    with pytest.raises(ValueError, match="sliding window"):
+        run("tree", m=m)
+    assert m.config._attn_implementation == "sdpa"
+
+
+def test_compiled_steps_have_one_signature_whatever_the_shapes():
+    """A second signature would be compiled in the middle of somebody's timed pass."""
+    for n, together, length in ((1, 1, 1), (1, 1, 5), (7, 1, 5), (1, 3, 5), (7, 3, 5)):
+        params = SamplingParams(num_samples=n, max_new_tokens=length, prompts_together=together)
+        for name in (*LAWS, "bifurcated"):
+            run(name, params, prompts=[prompt(11, seed=s) for s in range(3)], seeds=range(3))
+    for kernel in (counts._evenly_spaced, coalesce._invert, coalesce._merge):
+        assert len(kernel.signatures) == 1
 
 
 @pytest.mark.parametrize("name", [*LAWS, "bifurcated", "batched"])
@@ -84,6 +116,16 @@ def test_fixed_shapes_draw_the_same_from_one_compiled_graph(architecture, monkey
             assert mine.cost.decode_tokens == 2 * 12 * mine.cost.decode_calls, "every place is computed, and counted"
     assert counters["stats"]["unique_graphs"] == 1, "two groups of prompts, three laws, every step: one graph"
     assert m.config._attn_implementation == "sdpa"
+
+
+def test_old_workspaces_of_fixed_shapes_are_given_up(monkeypatch):
+    monkeypatch.setattr(fixed_shapes, "BACKEND", "eager")
+    torch._dynamo.reset()
+    m = tiny_model()
+    for n in (*range(2, 14), 2):  # more than torch's own limit of recompilations, and back to one that was given up
+        params = SamplingParams(**(vars(PARAMS) | {"num_samples": n, "compile": True}))
+        assert len(run("tree", params, m=m)[0].samples) == n
+    assert len(m._recount_fixed) == fixed_shapes.WORKSPACES + 1
 
 
 def test_every_shared_prefix_is_decoded_once_and_every_sample_has_a_place():
@@ -201,6 +243,16 @@ def test_the_unbiasedness_test_catches_a_biased_sampler(generate):
     assert smallest_p(masses(generate)) < 1e-6
 
 
+@pytest.mark.parametrize("name", LAWS)
+def test_any_one_sample_follows_the_law_too(name):
+    """Not only the average over samples: whoever reads the first of them must not read the CDF's low end."""
+    m, ids, _ = toy_law()
+    first = [o.samples[0].tokens[0] for o in generators.get(name)(m, [ids] * TREES, TOY, range(TREES))]
+    with torch.inference_mode():
+        p = probabilities(m(input_ids=ids[None]).logits[:, -1], TOY)[0].double().numpy()
+    assert stats.chisquare(np.bincount(first, minlength=VOCAB), p / p.sum() * TREES).pvalue > 1e-3
+
+
 def test_systematic_masses_vary_least():
     law = np.array(list(toy_law()[2].values()))
     error = {name: ((masses(generators.get(name)) - law) ** 2).sum(1).mean() for name in LAWS}
@@ -284,4 +336,8 @@ def test_inverting_agrees_with_draw_on_either_device(data):
         np.testing.assert_array_equal(got.probs, probs.double()[row, got.tokens])
         assert ((got.within >= 0) & (got.within < 1)).all()
         np.testing.assert_allclose(got.entropies, exact, atol=2e-4)
+    padded = torch.cat([logits, torch.full((len(sizes), 9), -torch.inf)], 1)
+    wider = torch.cat([probs, torch.zeros(len(sizes), 9)], 1)
+    for invert in (coalesce.invert, coalesce.invert_on_device):
+        np.testing.assert_allclose(invert(padded, wider, 0.7, starts, points).entropies, exact, atol=2e-4)
     np.testing.assert_allclose(compiled.within, tensors.within, atol=1e-6 / probs[probs > 0].min().item())

@@ -1,6 +1,7 @@
-"""Batched decoding whose rows share the prompt's keys: the engine of `tree` with no two samples ever merged.
+"""Batched decoding on the engine of `tree`, no two samples ever merged.
 
-What separates it from `batched` is attention alone, and what separates `tree` from it is merging alone.
+What separates it from `batched` is the engine: rows share the prompt's keys in attention, rows that have ended are
+dropped, and draws are compiled. What separates `tree` from it is merging alone.
 """
 
 from __future__ import annotations

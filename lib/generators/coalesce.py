@@ -62,8 +62,10 @@ def invert_on_device(
     tokens = torch.searchsorted(cdf, targets.unsqueeze(-1), right=True)
     chosen = probs[row].gather(-1, tokens).squeeze(-1).double()
     within = 1 - (cdf.gather(-1, tokens).squeeze(-1) - targets) / chosen
-    above_mean = logits.gather(-1, tokens[first]).squeeze(-1) - torch.linalg.vecdot(probs, logits)
-    entropies = above_mean / temperature - chosen[first].log()
+    total = cdf[first, -1]
+    mean_logit = torch.linalg.vecdot(probs, logits.masked_fill(probs == 0, 0.0)) / total
+    above_mean = logits.gather(-1, tokens[first]).squeeze(-1) - mean_logit
+    entropies = (above_mean / temperature - (chosen[first] / total).log()).clamp(min=0)
     numbers = torch.cat([tokens.squeeze(-1).double(), chosen, within.clamp(0, 1 - EPSILON), entropies]).cpu().numpy()
     tokens, chosen, within, entropies = np.split(numbers, np.cumsum([len(points)] * 3))
     return Draws(tokens.astype(np.int64), chosen, within, entropies)
@@ -77,12 +79,12 @@ def _blocks(p: np.ndarray, x: np.ndarray, sums: np.ndarray) -> float:
         s = 0.0
         for j in range(b * BLOCK, (b + 1) * BLOCK):
             s += p[j]
-            mean += p[j] * x[j]
+            mean += p[j] * x[j] if p[j] > 0 else 0.0  # a filtered or padded token may have a logit of -inf
         sums[b] = s
     rest = 0.0
     for j in range(whole * BLOCK, len(p)):
         rest += p[j]
-        mean += p[j] * x[j]
+        mean += p[j] * x[j] if p[j] > 0 else 0.0
     if whole < len(sums):
         sums[whole] = rest
     return mean
@@ -118,7 +120,7 @@ def _invert(
             tokens[i], chosen[i] = token, p[token]
             within[i] = min((target - below) / p[token], 1 - EPSILON)
         first = tokens[starts[d]]  # H = ln Z - E[logit] / T, and ln Z = logit / T - ln p of any token with p > 0
-        entropies[d] = (x[first] - mean_logit) / temperature - np.log(p[first])
+        entropies[d] = max(0.0, (x[first] - mean_logit / total) / temperature - np.log(p[first] / total))
     return tokens, chosen, within, entropies
 
 

@@ -1,14 +1,16 @@
 """Count laws: how the m samples that share a prefix choose their next tokens.
 
-A law gives every sample of every live prefix a point in [0, 1), and the prefix's CDF turns it into a token. If each
-point is uniform given the sample's own tokens so far, each sample follows the model's law, and averages over the
-samples are unbiased, whatever the joint law of the points. What the laws differ in is that joint law:
+A law gives every sample of every live prefix a point in [0, 1), and the prefix's CDF turns it into a token. Where the
+points of a prefix are uniform on average over its samples, given everything drawn before, averages over the samples
+are unbiased, whatever the joint law of the points. What the laws differ in is that joint law:
 
 - `Multinomial`: independent. The samples are those of separate generation, one for one.
 - `Systematic`: the m points of a prefix are evenly spaced, so a token of probability p gets floor or ceil of m p
   samples (systematic resampling: Carpenter, Clifford & Fearnhead 1999). The offsets of a step's prefixes are evenly
   spaced as well, in random order (Latin hypercube sampling: McKay, Beckman & Conover 1979), so that samples which have
-  parted still share out between them what they have in common.
+  parted still share out between them what they have in common. Which sample of a prefix gets which point is settled by
+  the order in which they stand, so that order has to be random (`tree` shuffles it once): then any one sample follows
+  the model's law too.
 - `Arithmetic`: one code per sample for the whole sequence, the codes an evenly spaced lattice shifted at random
   (arithmetic sampling: Vilnis et al., arXiv 2210.15458).
 
@@ -50,10 +52,11 @@ class Multinomial:
     """Independent points: sample i reads stream i of its prompt's seed, as in every row-by-row generator."""
 
     def __init__(self, seeds: list[int], n: int, steps: int) -> None:
-        self._u = np.concatenate([sample_uniforms(seed, range(n), steps) for seed in seeds])  # [B N, steps]
+        numbers = [sample_uniforms(seed, range(n), steps) for seed in seeds]
+        self._u = np.ascontiguousarray(np.concatenate(numbers).T)  # [steps, B N]: a step's numbers side by side
 
     def points(self, t: int, samples: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        return self._u[samples, t]
+        return self._u[t][samples]
 
     def carry(self, t: int, samples: np.ndarray, probs: np.ndarray, within: np.ndarray) -> None:
         pass
@@ -65,17 +68,18 @@ class Systematic(Multinomial):
     def __init__(self, seeds: list[int], n: int, steps: int) -> None:
         super().__init__(seeds, n, steps)
         self._n = n
-        self._shift = np.stack([uniforms(seed, SHIFT_STREAM, steps) for seed in seeds])  # [B, steps]
+        self._shift = np.stack([uniforms(seed, SHIFT_STREAM, steps) for seed in seeds], axis=1)  # [steps, B]
 
     def points(self, t: int, samples: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        return _evenly_spaced(self._u[:, t], self._shift[:, t], self._n, samples, starts)
+        return _evenly_spaced(self._u[t], self._shift[t], self._n, samples, starts)
 
 
 class Arithmetic(Multinomial):
     """A sample's point is what is left of its code once the intervals of its tokens so far are zoomed in on.
 
     Each zoom uses up digits of the code and magnifies the rounding of the probabilities behind them; digits below the
-    grain are therefore drawn anew, or a batch of another size, which rounds differently, would draw other samples.
+    grain are therefore drawn anew, or a batch of another size, which rounds differently, would often draw other samples
+    (it still may, where a code lies on the edge of a grain).
     """
 
     def __init__(self, seeds: list[int], n: int, steps: int) -> None:
@@ -91,7 +95,7 @@ class Arithmetic(Multinomial):
         grain = self._grain[samples] = np.minimum(1.0, self._grain[samples] / probs)
         below = within // grain * grain
         width = np.minimum(grain, 1 - below)  # the last cell of [0, 1) may be narrower
-        self._codes[samples] = np.minimum(below + self._u[samples, t] * width, 1 - EPSILON)
+        self._codes[samples] = np.minimum(below + self._u[t][samples] * width, 1 - EPSILON)
 
 
 @njit(cache=True)

@@ -22,6 +22,7 @@ from lib.generators.shared_prefix import Pool
 from lib.metrics.cost import CostMeter
 
 BACKEND = "inductor"
+WORKSPACES = 8  # sets of shapes whose tensors are kept
 GRAPHS = 64  # sets of shapes in one process; torch gives up at 8
 
 
@@ -43,6 +44,10 @@ class FixedTree(PackedTree):
         kept: dict[Any, Any] = model.__dict__.setdefault("_recount_fixed", {})
         shapes = (len(prompts), n, steps, self.pool.prompt_len)
         if shapes not in kept:
+            self.pool.reserve(len(prompts) * n * steps)
+            spaces = [key for key in kept if key != "forward"]
+            for oldest in spaces[: max(0, len(spaces) + 1 - WORKSPACES)]:
+                del kept[oldest]
             kept[shapes] = _lay_out(self.pool, len(prompts) * n, steps)
         self._space: Workspace = kept[shapes]
         self._space.pool.take_prompts(self.pool)

@@ -65,6 +65,10 @@ class Pool:
                 torch.cat([n, n.new_empty(n.shape[0], max(capacity, rows), n.shape[2])], 1) for n in self.nodes
             ]
 
+    def longer_than(self, window: int | None) -> bool:
+        """Whether a path sees more positions than an attention window holds."""
+        return window is not None and self.prompt_len + self.paths.shape[1] > window
+
     @property
     def query_key_pairs(self) -> int:
         """Products of a query with a key in the last forward, for one head of one layer; padded rows included."""
@@ -88,12 +92,21 @@ def attention(
     attention_mask: None,
     scaling: float,
     pool: Pool,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """query [1, heads, T, head_dim], key, value [1, kv_heads, T, head_dim] of T new nodes -> [1, T, heads, head_dim].
 
-    Stores the new nodes, then attends as `pool` says. The softmax is in float32.
+    Stores the new nodes, then attends as `pool` says. The softmax is in float32. ValueError for what a model may ask of
+    its attention and this one does not do: a window shorter than the path, capped scores, attention sinks.
     """
+    if softcap is not None or s_aux is not None or pool.longer_than(sliding_window):
+        raise ValueError(
+            "This model has a sliding window, capped scores or sinks, which packed trees cannot follow: leave "
+            "out the arms eab, tree, tree_multinomial, arithmetic and bifurcated."
+        )
     i, (_, heads, _, width), kv_heads = module.layer_idx, query.shape, key.shape[1]
     pool.nodes[i].index_copy_(1, pool.slots, torch.cat([key[0], value[0]], -1))
     rows, depth = pool.paths.shape
@@ -107,7 +120,7 @@ def attention(
     q = q.reshape(kv_heads * pool.prompts, -1, width)
     to_prompt = torch.bmm(q, pool.prompt_keys[i])
     own = pool.nodes[i].index_select(1, pool.paths.flatten()).view(kv_heads * rows, depth, 2 * width)
-    to_own = torch.bmm(q.view(kv_heads * rows, group, width), own[..., :width].transpose(1, 2))
+    to_own = torch.bmm(q.reshape(kv_heads * rows, group, width), own[..., :width].transpose(1, 2))
     if pool.bias is not None:
         to_own = to_own + pool.bias
     scores = torch.cat([to_prompt, to_own.view(*to_prompt.shape[:2], depth)], -1)

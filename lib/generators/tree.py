@@ -25,9 +25,10 @@ from lib.generators.common import Drawn, Sample, SamplingParams, per_group, requ
 from lib.generators.counts import CountLaw, Systematic
 from lib.generators.engines import PackedTree
 from lib.generators.fixed_shapes import FixedTree
-from lib.generators.sampling import probabilities
+from lib.generators.sampling import probabilities, uniforms
 from lib.metrics.cost import CostMeter
 
+ORDER_STREAM = 2**31 + 1  # numbers that belong to no sample and to no count law
 NONE = -1  # no token: the sample has stopped
 
 
@@ -50,7 +51,7 @@ def grow(
 ) -> list[Drawn]:
     """Decode the trees of B prompts side by side; `apart` starts every sample on a path of its own, never merged."""
     n, steps = requested(params), params.max_new_tokens
-    trees = Trees(len(prompts), n, law(seeds, n, steps), params, apart)
+    trees = Trees(seeds, n, law(seeds, n, steps), params, apart)
     if params.compile:
         engine = FixedTree(model, prompts, n, steps, meter)
     else:
@@ -73,11 +74,12 @@ class Trees:
     step drew is only filed away while the model waits; `finish` puts it together.
     """
 
-    def __init__(self, b: int, n: int, law: CountLaw, params: SamplingParams, apart: bool) -> None:
-        self._b, self._n, self._law, self._params = b, n, law, params
+    def __init__(self, seeds: list[int], n: int, law: CountLaw, params: SamplingParams, apart: bool) -> None:
+        self._b, self._n, self._law, self._params = len(seeds), n, law, params
         self._stop_ids = np.array(params.stop_ids, dtype=np.int64)
-        self.samples = np.arange(b * n)
-        self.starts = np.arange(0, b * n + 1, 1 if apart else n)
+        shuffled = [b * n + np.argsort(uniforms(seed, ORDER_STREAM, n)) for b, seed in enumerate(seeds)]
+        self.samples = np.concatenate(shuffled)  # so that no sample's number says which point it gets
+        self.starts = np.arange(0, len(self.samples) + 1, 1 if apart else n)
         self.parents = self.last_tokens = np.zeros(len(self.starts) - 1, dtype=np.int64)
         self._steps: list[tuple[np.ndarray, np.ndarray, Draws, np.ndarray]] = []
 

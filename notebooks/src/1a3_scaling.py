@@ -104,13 +104,13 @@ print(f"{lm.name}: {lm.parameters:,} parameters{', RANDOM WEIGHTS: cost only' if
 # | `naive`, `hf_sequential` | one after another: a lean loop, and transformers' `generate` |
 # | `hf` | transformers' `num_return_sequences`: one batch, the prompt read N times |
 # | `batched` | one batch, the prompt read once: what a practitioner would do |
-# | `bifurcated` | the same, and all rows share the prompt's keys in attention |
+# | `bifurcated` | the same on the trees' engine: rows share the prompt's keys, and are dropped when they end |
 # | `eab_sequential`, `eab` | EAB as published, and with all paths of a step in one forward |
 # | `tree`, `tree_multinomial`, `arithmetic` | every shared prefix decoded once, the model's law kept |
 #
-# Every arm draws the same number of samples (`fixed`; EAB grows further trees where one returns fewer), and again as
-# many as EAB chose to draw (`matched`, the original protocol). EAB runs first, untimed, to set that number; the timed
-# passes then come in random order.
+# Every arm draws the same number of samples (`fixed`; EAB grows further trees where one returns fewer), and most do so
+# again with the number that EAB chose (`matched`, the original protocol). EAB runs first, untimed, to set that number;
+# the timed passes then come in random order.
 
 # %%
 from lib.generators import comparison
@@ -131,8 +131,8 @@ with hub.explain_oom("num_samples or prompt_tokens"):
 # %% [markdown]
 # ## What it cost
 #
-# Medians over prompts. Compare three columns: tokens through the model (the prompt is read N times by `naive` and `hf`,
-# once by the others), the calls they took, and the seconds. `eab_sequential` and `eab` push the same tokens; the calls
+# Medians over prompts. Compare three columns: tokens through the model (the prompt is read N times by `naive` and both
+# of transformers' arms, once by the others), the calls they took, and the seconds. `eab_sequential` and `eab` push the same tokens; the calls
 # make the difference.
 
 # %%
@@ -145,8 +145,8 @@ cost.assign(MFLOP=cost.flops / 1e6, KV_MB=cost.kv_bytes / 1e6).drop(columns=["fl
 # ## What it bought, and where that comes from
 #
 # Speedup is a ratio within each prompt, so prompts that are slow for everybody do not blur it. Each bar is split into
-# factors that multiply to it: the prompt read once, the batch, the attention that shares the prompt's keys, and what is
-# left to the tree itself. Look for the longest one.
+# factors that multiply to it: the prompt read once, the batch, the engine (shared attention, rows dropped when they
+# end), and what is left to the tree itself. Look for the longest one.
 
 # %%
 from lib.figures import waterfall
@@ -159,7 +159,8 @@ waterfall.waterfall(table.assign(**run.params.model_dump(exclude={"model", "arms
 # ## What it changed
 #
 # The same table with the quality of the samples. The i.i.d. value, `naive`'s, is the target: more diverse is not better.
-# Look at the mean `nll` of EAB's samples, far above naive's where its tree keeps improbable branches at full weight.
+# `batched`, `bifurcated` and `tree_multinomial` share naive's random numbers, so they repeat its samples one for one. Look
+# at `coverage`, the probability of all the sequences seen: EAB's branches are never the same, and mostly improbable.
 
 # %%
 fixed = table[table.protocol == "fixed"]
@@ -170,18 +171,20 @@ fixed.groupby("arm")[quality_columns].mean().join(speed).round(3)
 # %% [markdown]
 # ## What a sample is worth
 #
-# Questions, many times over, and the answers as clusters. `batched` draws N samples each time; every other arm as many
-# as the same number of tokens through the model buys. How far off is the entropy of the answers, against a large set of
-# independent samples? `effective_samples` is how many independent ones would be as good.
+# Questions, many times over, and the answers as clusters. `batched` draws N samples each time; EAB and the arms on the
+# trees' engine as many as the same number of tokens through the model buys. How far off is the entropy of the answers,
+# against a large set of independent samples? `effective_samples` is how many independent ones would be as good. An arm
+# whose `tv_answers` lies far above its `tv_answers_noise` does not draw from the model's law.
 
 # %%
 from lib import fidelity
 
 study = fidelity.Study(**run.params.model_dump(include=set(fidelity.Study.__annotations__)))
 judged = []
-for row in fidelity.judge(lm, run.params.arms, law, study, run.params.seed):
-    judged.append(row | about)
-    run.measure(**judged[-1])
+with hub.explain_oom("num_samples or questions"):
+    for row in fidelity.judge(lm, run.params.arms, law, study, run.params.seed):
+        judged.append(row | about)
+        run.measure(**judged[-1])
 fidelity.table(judged).round(3)
 
 # %% [markdown]
