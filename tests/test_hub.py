@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
     GenerationConfig,
     LlamaConfig,
     PreTrainedTokenizerFast,
@@ -376,6 +378,13 @@ def test_damaged_weights(copy, keep):
     data = weights.read_bytes()
     weights.write_bytes(data[: int(keep * len(data))] if keep < 1 else b"\xff" * len(data))
     with pytest.raises(ModelError, match=r"weights in .* are damaged") as error:
+        hub.load(str(copy))
+    assert str(copy) in sentence(error)
+
+
+def test_an_architecture_without_sdpa_is_one_sentence(copy):
+    BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(copy)
+    with pytest.raises(ModelError, match="without SDPA attention") as error:
         hub.load(str(copy))
     assert str(copy) in sentence(error)
 
