@@ -99,7 +99,7 @@ def test_forwards_alone_are_probed_on_every_kind_of_store_and_leave_the_model_as
     arms = ["naive", "hf", "batched", "tree", "eab@0.1"]
     wanted = bound.probes(arms, 10)
     assert len(wanted) == len(set(wanted))
-    assert {p.rows for p in wanted if p.store == "packed"} == {1, 2, 4, 8, 10}
+    assert {p.rows for p in wanted if p.store == "packed"} == {1, 2, 4, 8, 10, 20}
     assert {p.rows for p in wanted if p.store == "buffer"} == {1, 10}
     for probe in wanted:
         with bound.Forwards(model) as seen:
@@ -141,6 +141,19 @@ def test_the_bound_is_the_prefill_and_the_forwards_alone():
     assert found["fraction_of_bound"]["tree"]["m"] == pytest.approx((0.1 + 0.1 + 0.3 + 0.4) / 1.0)
     assert found["overhead_per_step_us"]["tree"]["m"] == pytest.approx(0.5e6 / 4)
     assert found["overhead_share"]["tree"]["m"] == pytest.approx(0.5)
+
+
+def test_forwards_of_further_trees_are_bounded_by_a_probe_of_their_own_size():
+    """EAB at N = 20 was seen with 51 rows: up to 40 are interpolated, more count as 40."""
+    wanted = bound.probes(["eab"], 20)
+    assert max(probe.rows for probe in wanted) == 40
+    probed = pd.DataFrame({"model": "m", "seconds": 0.01 * p.rows} | vars(p) for p in wanted)
+    row = {"model": "m", "parameters": 1, "protocol": "fixed", "arm": "eab", "prompt": 0, "prefill_s": 0.0}
+    row |= {"forward_calls": 3, "wall_s": 1.0, "forward_s": 0.9}
+    found = bound.report(pd.DataFrame([row | {"decode_rows": [20, 30]}]), probed)
+    assert found["fraction_of_bound"]["eab"]["m"] == pytest.approx(0.5)
+    found = bound.report(pd.DataFrame([row | {"decode_rows": [51]}]), probed)
+    assert found["fraction_of_bound"]["eab"]["m"] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("arm", generators.NAMES)

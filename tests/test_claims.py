@@ -113,7 +113,7 @@ def growth_verdicts(rng: np.random.Generator, repeats: int, slope: float, spread
     for _ in range(repeats):
         noise = rng.normal(0, spread * LEVER, (2, 4, 30)) + rng.normal(size=(2, 1, 30))
         family = [
-            Claim(f"{i}", "text", "more", lambda _, y=y: scaling.growth(list(SIZES.values()), y, source))
+            Claim(f"{i}", "text", "more", lambda _, y=y: scaling.growth(list(SIZES.values()), y, source), "rows")
             for i, y in enumerate(2 ** (slope * LOGS[:, None] + noise))
         ]
         found.append([v.verdict for v in claims.decide(family, pd.DataFrame(), pd.DataFrame())])
@@ -183,13 +183,13 @@ def test_evidence_is_adjusted_over_the_claims_that_were_tested():
     def finding(p: float) -> Finding:
         return Finding("x", "%", 1.0, 0.0, 2.0, 30, p, 1.0, 0.1, 0.1, ("r",))
 
-    family = [Claim(str(p), "text", "more", lambda rows, p=p: finding(p)) for p in (0.02, 0.03)]
-    idle = Claim("idle", "text", "more", lambda rows: None)
+    family = [Claim(str(p), "text", "more", lambda rows, p=p: finding(p), "rows") for p in (0.02, 0.03)]
+    idle = Claim("idle", "text", "more", lambda rows: None, "rows")
     verdicts = claims.decide([*family, idle], pd.DataFrame(), pd.DataFrame())
     assert [v.verdict for v in verdicts] == ["supported", "supported", "not run"]
     assert [v.finding.p_supports for v in verdicts[:2]] == [0.04, 0.04]
     three = claims.decide(
-        [*family, Claim("0.9", "text", "more", lambda rows: finding(0.9))], pd.DataFrame(), pd.DataFrame()
+        [*family, Claim("0.9", "text", "more", lambda rows: finding(0.9), "rows")], pd.DataFrame(), pd.DataFrame()
     )
     assert [v.verdict for v in three] == ["inconclusive"] * 3
     alone = claims.decide(family[1:], pd.DataFrame(), pd.DataFrame())
@@ -228,6 +228,27 @@ def test_without_runs_nothing_is_claimed_and_an_unknown_preset_is_an_error(tmp_p
     assert done.stdout.count("not run") == 6
     wrong = CliRunner().invoke(app, ["--runs-dir", str(tmp_path), "--preset", "qick"])
     assert "did you mean 'quick'" in str(wrong.exception)
+
+
+def test_what_a_claim_that_is_not_run_would_need_is_said(tmp_path):
+    options = ["--runs-dir", str(tmp_path)]
+    ledger = {row["id"]: row for row in json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)}
+    assert ledger[PUBLISHED]["needs"] == (
+        "two models or more with trained weights and the arms naive and eab_sequential under the matched protocol"
+    )
+    text = " ".join(CliRunner().invoke(app, options).stdout.split())
+    assert text.count("Not run: needs") == 6
+    assert "Not run: needs a run of Qwen2.5-7B with trained weights and the plan's settings." in text
+    tested = table(claims.decide(scaling.claims()[:2], ladder(np.random.default_rng(9), 0.13, 0.05), pd.DataFrame()))
+    assert "needs" not in tested
+
+
+def test_growth_says_at_which_threshold_the_arm_itself_ran():
+    rows = ladder(np.random.default_rng(10), 0.13, 0.05).assign(threshold=0.1)
+    other = rows[rows.arm == "eab"].assign(arm="eab@0.2", threshold=0.2)
+    found = decided(pd.concat([rows, other], ignore_index=True))
+    for name in (PUBLISHED, BATCHED):
+        assert found[name].finding.remark == "4 models. Run at threshold 0.1; the plan's is 0.055."
 
 
 def test_the_table_has_a_line_per_claim_and_its_evidence_below():

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from lib import paths, runs
 from lib.bench import growth
+from lib.bench.__main__ import app
 from lib.figures import __main__ as cli
 from lib.figures import growth as figure
 from lib.metrics import predictions
@@ -68,11 +70,57 @@ def test_the_whole_grid_is_measured_and_costs_what_the_formulas_say(bench, capsy
 def test_what_the_budget_leaves_out_is_listed_with_no_seconds(bench, capsys, monkeypatch):
     cost = {"naive": 1e9, "hf": 1e9}
     monkeypatch.setattr(growth.Point, "foretold", lambda self, base: cost.get(self.arm, 0.0))
-    rows, report = bench(capsys, budget=1.0)
+    rows, report = bench(capsys, budget=1000.0)
     assert set(rows[["axis", "value", "arm"]].itertuples(index=False, name=None)) == grid()
     assert set(rows[rows.wall_s.isna()].arm) == {"naive", "hf"}
-    assert "naive at N = 1" in report["skipped"]
-    assert "naive" not in report["seconds"]["N"]
+    assert report["skipped"] == [f"{arm} at {place}" for place in ("N = 1", "P = 30", "L = 2") for arm in cost]
+
+
+def test_the_base_passes_stay_whatever_the_budget_and_everything_has_its_order(bench, capsys, monkeypatch):
+    monkeypatch.setattr(growth.Point, "foretold", lambda self, base: 1e9)
+    rows, report = bench(capsys, budget=1.0)
+    timed = rows[rows.wall_s.notna()]
+    base = {place for place in grid() if place[1] == BASE[place[0]]}
+    assert sorted(timed[["axis", "value", "arm"]].itertuples(index=False, name=None)) == sorted(base)
+    assert (timed.repeat == 0).all()
+    assert not [name for name in report["skipped"] if name == "naive at N = 3"]
+    assert list(report) == ["skipped", "seconds", "token_forwards", "kv_bytes"]
+    for key in list(report)[1:]:
+        assert list(report[key]) == list(SMALL)
+        assert list(report[key]["N"]) == list(growth.ARMS)
+    drawn = figure.growth(rows)
+    assert "one pass of one prompt set" in drawn.caption
+    plt.close("all")
+
+
+def test_keys_come_in_order_though_passes_are_shuffled(bench, capsys):
+    rows, report = bench(capsys, budget=1000)
+    places = [(list(SMALL).index(r.axis), growth.ARMS.index(r.arm), r.value, r.repeat) for r in rows.itertuples()]
+    assert places == sorted(places)
+    assert len(places) == len(set(places)), "the base pass is stored once, and counts as the first of its repeats"
+    assert list(report["seconds"]["L"]["tree"]) == ["2", "5"]
+
+
+def test_every_family_of_shapes_is_met_before_anything_is_timed(bench, capsys, monkeypatch):
+    met, run = [], growth._Job.run
+    monkeypatch.setattr(growth._Job, "run", lambda self, point: (met.append(point), run(self, point))[1])
+    bench(capsys, budget=1000)
+    untimed = next(i for i, point in enumerate(met) if point.length == BASE["L"])
+    seen = {(point.arm, point.n, point.prompts) for point in met[:untimed]}
+    assert seen == {
+        (arm, n, prompts)
+        for arm in growth.ARMS
+        for n in (1, 3)
+        for prompts in (1, 2)
+        if prompts == 1 or arm in growth.TOGETHER
+    }
+
+
+@pytest.mark.parametrize("option", ["--budget", "--repeats"])
+def test_nothing_to_measure_is_refused(option):
+    done = CliRunner().invoke(app, ["growth", option, "0"])
+    assert done.exit_code == 2
+    assert "equal to 1" in " ".join(done.output.replace("│", " ").split())
 
 
 def test_a_point_lies_on_one_axis_and_the_base_on_all():
@@ -143,7 +191,7 @@ def test_formula_lines_meet_the_measurement_at_the_base_and_only_there_if_someth
     drawn = figure.growth(synthetic)
     assert [ax.get_xlabel() for ax in drawn.figure.axes] == list(figure.AXES.values())
     assert {(ax.get_xscale(), ax.get_yscale()) for ax in drawn.figure.axes} == {("log", "log")}
-    table = drawn.data.set_index(["axis", "arm", "value"])
+    table = drawn.data.set_index(["axis", "arm", "value"]).sort_index()
     for arm in ("tree", "hf", "eab"):
         assert table.xs(arm, level="arm").eval("formula / seconds").to_numpy() == pytest.approx(1.0), arm
     batched = table.loc["N", "batched"]
@@ -158,7 +206,7 @@ def test_formula_lines_meet_the_measurement_at_the_base_and_only_there_if_someth
 
 
 def test_seconds_are_per_prompt_and_trees_use_their_measured_live_prefixes(synthetic):
-    table = figure.medians(synthetic).set_index(["axis", "arm", "value"])
+    table = figure.medians(synthetic).set_index(["axis", "arm", "value"]).sort_index()
     np.testing.assert_allclose(table.loc["prompts", "bifurcated"].seconds, 780e-6)
     assert table.loc["N", "tree", 20].token_forwards == 200 + 20 * 29 / 2
 
@@ -169,8 +217,49 @@ def test_skipped_points_are_named_on_the_figure_and_gains_in_the_caption(synthet
     assert drawn.figure.axes[1].get_title() == ""
     assert "naive at N = 80" in drawn.caption
     gain = (200 + 80 * 29 + 1e4) / (200 + 80 * 29 / 2)
-    assert f"80: {gain:.2f}" in drawn.caption
+    assert f"{gain:.2f} at 80)" in drawn.caption
     plt.close("all")
+
+
+def test_the_smallest_value_at_which_the_tree_is_faster_is_in_caption_and_data(synthetic):
+    """Made: tree takes T / 2 of batched's decode tokens T, and batched a hundredth of a second more."""
+    slow = synthetic.assign(wall_s=synthetic.wall_s.mask((synthetic.arm == "tree") & (synthetic.axis == "N"), 1e-4))
+    late = (slow.arm == "tree") & (slow.axis == "N") & (slow.value < 80)
+    slow = slow.assign(wall_s=slow.wall_s.mask(late, 1.0))
+    drawn = figure.growth(slow)
+    ends = drawn.data.groupby("axis").tree_faster_from.unique()
+    assert ends["N"].tolist() == [80]
+    assert "N = 80 (" in drawn.caption
+    never = slow.assign(wall_s=slow.wall_s.mask(slow.arm == "tree", 1.0))
+    drawn = figure.growth(never)
+    assert drawn.data.tree_faster_from.isna().all()
+    assert "N none (" in drawn.caption
+    back = slow.assign(wall_s=slow.wall_s.mask(late & (slow.value == 5), 1e-4))
+    assert "N = 5, but not at 20 (" in figure.growth(back).caption
+    without = figure.growth(synthetic[synthetic.arm != "tree"])
+    assert without.data.tree_faster_from.isna().all()
+    assert "tree is faster" not in without.caption
+    assert list(drawn.data.axis.unique()) == list(figure.AXES)
+    plt.close("all")
+
+
+def test_a_run_that_cannot_be_drawn_is_refused_in_one_sentence(synthetic, tmp_path, capsys, monkeypatch):
+    base = figure.base_point(synthetic)
+    off = synthetic.assign(wall_s=synthetic.wall_s.mask(synthetic.value == synthetic.axis.map(base)))
+    for rows in (synthetic.assign(wall_s=np.nan), synthetic[synthetic.axis == "N"], synthetic[["run"][:0]], off):
+        with pytest.raises(cli.figures.Undrawable, match="no timed pass"):
+            figure.growth(rows)
+    run = runs.open_run("bench/growth", {"model": "ladder-60k", "runs_dir": str(tmp_path)})
+    for row in synthetic.where(synthetic.notna(), None).to_dict("records"):
+        run.measure(**row | {"wall_s": None})
+    run.finish({})
+    spec = {"1a3_growth": cli.figures.specs()["1a3_growth"]}
+    monkeypatch.setattr(cli.figures, "specs", lambda: spec)
+    options = {"preset": "", "set_": None, "runs_dir": tmp_path, "out": tmp_path / "out"}
+    cli.draw(names=None, **options)
+    assert "1a3_growth is left out. The newest run" in capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(cli.ParameterError, match="no timed pass"):
+        cli.draw(names=["1a3_growth"], **options)
 
 
 def test_a_benchmark_without_a_run_is_left_out_in_one_line_unless_it_was_asked_for(tmp_path, capsys, monkeypatch):

@@ -83,6 +83,44 @@ def test_each_panel_has_its_target_line_and_a_dot_per_model_and_arm():
     assert [tick.get_text() for tick in by_title["speedup"].get_yticklabels()] == ["batched", "eab", "tree"]
 
 
+@pytest.mark.parametrize("arms", [{"eab": 1.04}, {"eab": 1.3, "tree": 0.9}, {"eab": 3.0}, {"eab": 0.02, "tree": 50.0}])
+def test_log_panels_have_two_ticks_or_more_in_view(arms):
+    rows = speed_rows()
+    seconds = rows[rows.arm == "naive"].set_index(["model", "prompt"]).wall_s
+    parts = [rows[rows.arm == "naive"]]
+    for arm, speedup in arms.items():
+        part = rows[rows.arm == arm]
+        parts.append(part.assign(wall_s=part.set_index(["model", "prompt"]).index.map(seconds) / speedup))
+    ax = next(ax for ax in quality.quality(pd.concat(parts)).figure.axes if ax.get_title() == "speedup")
+    low, high = ax.get_xlim()
+    shown = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert 2 <= len(shown) <= 6
+    assert any(tick == 1 for tick in shown)
+    assert len({f"{tick:.3g}" for tick in shown}) == len(shown)
+    assert low < min(arms.values())
+    assert max(arms.values()) < high
+
+
+def test_arms_that_share_naives_random_numbers_are_named():
+    rows = speed_rows()
+    assert "Quality of batched equals that of naive exactly" in quality.quality(rows).caption
+    more = [rows[rows.arm == "batched"].assign(arm=arm) for arm in ("tree_multinomial", "bifurcated")]
+    caption = quality.quality(pd.concat([rows, *more])).caption
+    assert "Quality of batched, bifurcated and tree_multinomial equals that of naive exactly" in caption
+    assert "exactly" not in quality.quality(rows[rows.arm != "batched"]).caption
+
+
+def test_bifurcated_is_judged_like_any_arm_and_one_question_is_singular():
+    law = law_rows(1)
+    law = pd.concat(
+        [law, law[law.arm == "batched"].assign(arm="bifurcated", entropy_rmse=lambda t: t.entropy_rmse / 2)]
+    )
+    drawn = quality.quality(pd.concat([speed_rows(), law], ignore_index=True))
+    assert estimates(drawn, "entropy RMSE")["bifurcated"] == pytest.approx(0.5)
+    assert estimates(drawn, "entropy bias (nats)")["bifurcated"] == pytest.approx(-0.05)
+    assert "1 question on 160k" in drawn.caption
+
+
 def test_older_runs_without_quality_columns_or_law_rows_draw_and_say_so():
     drawn = quality.quality(speed_rows())
     assert "Not measured in these runs: entropy bias (nats), entropy RMSE, effective samples." in drawn.caption

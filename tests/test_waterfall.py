@@ -54,10 +54,10 @@ def test_factors_are_those_that_were_planted():
     table = waterfall.split(rows())
     once = 1 / (1 - PREFILL * (1 - 1 / N))
     assert factors(table, "tree") == pytest.approx(
-        {"prompt read once": once, "batching": 8 / once, "attention": 10 / 8, "tree": 12 / 10}
+        {"prompt read once": once, "batching": 8 / once, "engine": 10 / 8, "tree": 12 / 10}
     )
     assert factors(table, "eab") == pytest.approx(
-        {"prompt read once": once, "batching": 8 / once, "attention": 10 / 8, "tree": 9 / 10}
+        {"prompt read once": once, "batching": 8 / once, "engine": 10 / 8, "tree": 9 / 10}
     )
     assert factors(table, "batched") == pytest.approx({"prompt read once": once, "batching": 8 / once})
     assert factors(table, "eab_sequential") == pytest.approx({"prompt read once": once, "tree": 1.25 / once})
@@ -80,11 +80,11 @@ def test_a_milestone_that_was_not_measured_is_merged_under_both_names():
     without = {arm: speed for arm, speed in SPEED.items() if arm != "bifurcated"}
     table = waterfall.split(rows(arms=without))
     assert "bifurcated" not in set(table.arm)
-    assert factors(table, "tree")["attention + tree"] == pytest.approx(12 / 8)
+    assert factors(table, "tree")["engine + tree"] == pytest.approx(12 / 8)
     nor_batched = {"naive": 1, "eab": 9}
     once = 1 / (1 - PREFILL * (1 - 1 / N))
     merged = factors(waterfall.split(rows(arms=nor_batched)), "eab")
-    assert merged == pytest.approx({"prompt read once": once, "batching + attention + tree": 9 / once})
+    assert merged == pytest.approx({"prompt read once": once, "batching + engine + tree": 9 / once})
 
 
 def test_a_panel_per_model_with_every_factor_in_writing_and_steps_back_hatched():
@@ -94,7 +94,7 @@ def test_a_panel_per_model_with_every_factor_in_writing_and_steps_back_hatched()
     for ax in panels:
         assert ax.get_xscale() == "log"
         written = [text.get_text() for text in ax.texts]
-        assert {"12.0", "1.25", "0.90"} <= set(written), "total of tree, factor of attention, EAB's step back"
+        assert {"12.0", "1.25", "0.90"} <= set(written), "total of tree, factor of the engine, EAB's step back"
         hatched = [bar for bar in ax.patches if bar.get_hatch()]
         assert [(round(bar.get_x(), 6), round(bar.get_x() + bar.get_width(), 6)) for bar in hatched] == [
             (1.25, 2.325581),
@@ -102,6 +102,10 @@ def test_a_panel_per_model_with_every_factor_in_writing_and_steps_back_hatched()
         ]
     assert "No finished run: ladder-60k" in drawn.figure.get_suptitle()
     assert "ladder-60k" in drawn.caption
+    labels = [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+    assert "engine: shared attention, ended rows dropped, compiled sampling" in labels
+    assert "engine" in [text.get_text() for text in panels[0].texts]
+    assert "drops rows that have ended and draws tokens in compiled code" in drawn.caption
 
 
 def test_thresholds_and_what_else_has_no_stages_of_its_own_are_named_in_the_caption():

@@ -3,7 +3,8 @@
 The bound of a pass is its prefill as measured in the pass, plus for each decode forward of it the time that one forward
 of so many rows takes by itself: on the arm's own kind of KV store, the mean over a run of the same length, with nothing
 drawn and nothing kept. Those times come from probes of a grid of row counts, run in between the timed passes, and are
-interpolated, because in packed trees the row count changes from step to step.
+interpolated, because in packed trees the row count changes from step to step. EAB's further trees can have more rows
+than samples were asked for: packed stores are probed up to 2 N rows, and a forward of more counts as one of 2 N.
 
 `fraction_of_bound` is bound / wall time; 1 is an arm that does nothing but its forwards. `overhead_share` asks the same
 without a bound: hooks on the model time each forward inside the pass itself, and the rest of the wall time is overhead
@@ -31,7 +32,7 @@ from lib.metrics import stats
 from lib.metrics.cost import CostMeter
 
 PROTOCOL = "forward"
-GRID = (1, 2, 4, 8, 12, 16)  # rows, and the largest number that a pass can have
+GRID = (1, 2, 4, 8, 12, 16)  # rows of packed stores below N; N and 2 N are added
 # The KV store of each arm that has not a packed tree's.
 STORES = {
     "naive": "buffer",
@@ -99,7 +100,7 @@ def store_of(arm: str) -> str:
 
 def probes(arms: Sequence[str], num_samples: int) -> list[Probe]:
     """Everything that has to be probed once for the bounds of `arms`."""
-    grid = sorted({*(rows for rows in GRID if rows < num_samples), num_samples})
+    grid = [*(rows for rows in GRID if rows < num_samples), num_samples, 2 * num_samples]
     wanted = []
     for store in dict.fromkeys(map(store_of, arms)):
         wanted += [Probe(store, rows) for rows in (grid if store == "packed" else sorted({1, num_samples}))]

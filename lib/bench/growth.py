@@ -9,15 +9,17 @@ does, through its live prefixes, so those are measured at every point. Entropy r
 which are all that the ladder was trained on; a tree merges less there than it would with a model at home in long
 prompts, so its gain at large P is rather under- than overstated.
 
-Passes are chosen before they are run: the seconds of each are foretold from the base point (prefill and decode each in
-proportion to its tokens), first passes before repeats and cheap before dear, until the time budget is spent. A point
-that got no pass is stored as a row without seconds. Chosen passes run in shuffled order; slow arms run once.
+The first pass of each arm's base point is always run, whatever the budget. The other passes are chosen before they are
+run: the seconds of each are foretold from that one (prefill and decode each in proportion to its tokens), first passes
+before repeats and cheap before dear, until the time budget is spent. A point that got no pass is stored as a row
+without seconds. Chosen passes run in shuffled order; slow arms run once.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -31,7 +33,7 @@ from lib import generators, presets, runs
 from lib.bench import report, throughput
 from lib.data.prompts import natural_prompts
 from lib.generators.common import Output, SamplingParams
-from lib.generators.comparison import SLOW_ARMS, warm_up
+from lib.generators.comparison import SLOW_ARMS
 from lib.models import hub
 
 BASE = {"N": 20, "P": 200, "L": 30, "prompts": 1}
@@ -45,6 +47,7 @@ ARMS = ("naive", "hf", "batched", "bifurcated", "eab", "tree")
 TOGETHER = tuple(arm for arm in ARMS if arm in throughput.ARMS)
 COSTS = ("wall_s", "prefill_s", "token_forwards", "prefill_tokens", "decode_tokens", "kv_bytes")
 UNSHARED = ("naive", "hf")  # prefill the prompt once per sample
+WARM_LENGTH = 4  # new tokens of an untimed pass
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,16 @@ class Point:
 
 def command(
     model: Annotated[str, typer.Option(help="ladder name, short name, hub id or folder")] = "ladder-1m",
-    repeats: Annotated[int, typer.Option(help="timed passes of each fast arm at most")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="timed passes of each fast arm at most")] = 3,
     budget: Annotated[
-        float, typer.Option(help="seconds of timed passes; points beyond it are listed as skipped")
+        float, typer.Option(min=1, help="seconds of timed passes; points beyond it are listed as skipped")
     ] = 150,
     as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on the last line")] = False,
 ) -> None:
     """Cost against N, P, L and prompts decoded together, one at a time around N=20, P=200, L=30; stop ids are off.
 
-    Keys of the JSON object: seconds, token_forwards, kv_bytes (each axis -> arm -> value -> number, of the whole job),
-    and skipped (the points left out to keep to the budget).
+    Keys of the JSON object: skipped (the points left out to keep to the budget), seconds, token_forwards, kv_bytes
+    (each axis -> arm -> value -> number, of the whole job). One pass of every arm at N=20, P=200, L=30 is always run.
     """
     quick = next(cell.params for cell in presets.cells("1a3_scaling", "quick"))
     arms = list(ARMS)
@@ -98,19 +101,22 @@ def command(
 
 
 def measure(run: runs.Run, budget: float) -> pd.DataFrame:
-    """Measure every point that fits the budget (seconds) and finish the run; one row per place of a point and pass."""
+    """Measure every point that fits the budget (seconds) and finish the run; one row per place of a point and pass, by
+    axis, arm, value and repeat.
+    """
     p = run.params
     torch.set_num_threads(p.threads)
     with hub.loaded(p.model, dtype=p.dtype, device=p.device, load_format=p.load_format) as lm:
         _allow(lm, max(AXES["P"]) + max(AXES["L"]))
         job = _Job(lm, SamplingParams(**p.model_dump(include=set(SamplingParams.__annotations__))), p.seed)
-        chosen, skipped = job.plan(p.arms, p.repeats, budget)
-        about = {"model": lm.name, "parameters": lm.parameters, "dummy": lm.dummy}
-        rows = [_row(point, place) | about for point in skipped for place in point.places()]
-        rows = [row | dict.fromkeys([*COSTS, "repeat"]) for row in rows]
+        done, chosen, skipped = job.plan(p.arms, p.repeats, budget)
+        timed = [(point, job.cost([output]) | {"repeat": 0}) for point, output in done.items()]
         for point, repeat in tqdm(chosen, desc="timed passes", unit="pass"):
-            cost = job.cost(job.run(point)) | {"repeat": repeat}
-            rows += [_row(point, place) | about | cost for place in point.places()]
+            timed.append((point, job.cost(job.run(point)) | {"repeat": repeat}))
+        untimed = [(point, dict.fromkeys([*COSTS, "repeat"])) for point in skipped]
+        about = {"model": lm.name, "parameters": lm.parameters, "dummy": lm.dummy}
+        rows = [_row(point, place) | about | cost for point, cost in timed + untimed for place in point.places()]
+    rows.sort(key=_place_in_table)
     for row in rows:
         run.measure(**row)
     table = pd.DataFrame(rows)
@@ -126,22 +132,24 @@ def points(arms: Sequence[str]) -> list[Point]:
 
 
 def choose(
-    seconds: dict[Point, float], repeats: int, budget: float, slow: Sequence[str] = SLOW_ARMS
+    seconds: dict[Point, float], repeats: int, budget: float, done: Collection[Point] = ()
 ) -> tuple[list[tuple[Point, int]], list[Point]]:
     """Passes (point, repeat) that fit the budget, first passes before repeats and cheap before dear; and the points
-    that got none. `seconds` foretells one pass of each point.
+    that got none. `seconds` foretells one pass of each point; `done`: points whose first pass has been run.
     """
-    passes = [(p, r) for p in seconds for r in range(1 if p.arm in slow else repeats)]
+    passes = [(p, r) for p in seconds for r in range(p in done, 1 if p.arm in SLOW_ARMS else repeats)]
     chosen: list[tuple[Point, int]] = []
     for point, repeat in sorted(passes, key=lambda pass_: (pass_[1], seconds[pass_[0]])):
         if seconds[point] <= budget:
             budget -= seconds[point]
             chosen.append((point, repeat))
-    return chosen, [point for point in seconds if (point, 0) not in chosen]
+    return chosen, [point for point in seconds if point not in done and (point, 0) not in chosen]
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:
-    """The JSON object: medians over repeats, axis -> arm -> value -> number, and the skipped points in words."""
+    """The JSON object: the skipped points in words, and medians over repeats, axis -> arm -> value -> number, in the
+    order of the rows.
+    """
     missed = rows[rows.wall_s.isna()]
     found: dict[str, Any] = {"skipped": [f"{r.arm} at {r.axis} = {r.value}" for r in missed.itertuples()]}
     names = {"seconds": "wall_s", "token_forwards": "token_forwards", "kv_bytes": "kv_bytes"}
@@ -160,17 +168,28 @@ class _Job:
         self._lm, self._law, self._seed = lm, law, seed
         self._prompts: dict[int, list[LongTensor]] = {}
 
-    def plan(self, arms: Sequence[str], repeats: int, budget: float) -> tuple[list[tuple[Point, int]], list[Point]]:
-        """`choose` from the whole grid by one measured base pass per arm; the chosen passes in shuffled order."""
+    def plan(
+        self, arms: Sequence[str], repeats: int, budget: float
+    ) -> tuple[dict[Point, Output], list[tuple[Point, int]], list[Point]]:
+        """The base pass of every arm, run; what `choose` finds for the rest of the budget, passes in shuffled order."""
         grid = points(arms)
         for point in sorted(grid, key=lambda p: -p.prompts):  # before anything is timed
             self._of_length(point.prompt_tokens, point.prompts)
         base = {point.arm: point for point in grid[: len(arms)]}
-        warm_up(self._lm.model, self._prompts[BASE["P"]][0], list(arms), self._law)
-        measured = {arm: self.run(point)[0] for arm, point in base.items()}
-        chosen, skipped = choose({point: point.foretold(measured[point.arm]) for point in grid}, repeats, budget)
+        for point in base.values():
+            self._warm_up(point)
+        done = {point: self.run(point)[0] for point in base.values()}
+        seconds = {point: point.foretold(done[base[point.arm]]) for point in grid}
+        left = budget - sum(output.cost.wall_s for output in done.values())
+        chosen, skipped = choose(seconds, repeats, left, done)
         random.Random(self._seed).shuffle(chosen)
-        return chosen, skipped
+        return done, chosen, skipped
+
+    def _warm_up(self, base: Point) -> None:
+        """Short untimed passes of an arm in every family of shapes that may be set up or compiled apart."""
+        together = (1, 2) if base.arm in TOGETHER else (1,)
+        for n, prompts in itertools.product((1, base.n), together):
+            self.run(replace(base, n=n, prompts=prompts, length=WARM_LENGTH))
 
     def run(self, point: Point) -> list[Output]:
         law = replace(
@@ -201,3 +220,8 @@ def _allow(lm: hub.LoadedModel, positions: int) -> None:
 def _row(point: Point, place: tuple[str, int]) -> dict[str, Any]:
     sizes = {"num_samples": point.n, "prompt_tokens": point.prompt_tokens, "max_new_tokens": point.length}
     return {"axis": place[0], "value": place[1], "arm": point.arm} | sizes | {"prompts": point.prompts}
+
+
+def _place_in_table(row: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Sorts rows by axis, arm, value and repeat, whatever the order in which they were measured."""
+    return list(AXES).index(row["axis"]), ARMS.index(row["arm"]), row["value"], row["repeat"] or 0

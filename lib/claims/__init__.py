@@ -50,6 +50,7 @@ class Claim:
     text: str
     expected: str
     test: Callable[[pd.DataFrame], Finding | None]  # rows -> what they say; None: nothing in them bears on the claim
+    needs: str  # what rows must hold for the test to find something: a clause for a claim that is not run
     every_run: bool = False  # decided from all finished runs, where no preset was asked for
 
 
@@ -64,6 +65,7 @@ class Verdict:
     def row(self) -> dict[str, Any]:
         """Flat JSON record; JSON has no infinity, so an interval without an upper end has null there."""
         about = {"id": self.claim.id, "text": self.claim.text, "expected": self.claim.expected}
+        about |= {"needs": self.claim.needs}
         return plain(about | {"verdict": self.verdict} | (asdict(self.finding) if self.finding else {}))
 
 

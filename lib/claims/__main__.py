@@ -74,6 +74,8 @@ def _found(verdict: Verdict) -> str:
 
 def _about(verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.claim.text} Expected: {verdict.claim.expected}."
+    if verdict.finding is None:
+        yield f"Not run: needs {verdict.claim.needs}."
     if found := verdict.finding:
         p = f"p = {found.p_supports:.2g} for it, {found.p_refutes:.2g} against it (Holm)"
         yield f"Measured: {found.statistic}; {p}. {found.remark}".rstrip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,12 +36,14 @@ def claims() -> list[Claim]:
         "forward per path and as many samples as it chooses.",
         expected,
         partial(_growth, arm="eab_sequential", protocol="matched"),
+        _models_with("eab_sequential", "matched"),
     )
     batched = Claim(
         "1a3/growth-batched",
         "The same for EAB with all paths of a step in one forward, at a fixed number of samples.",
         expected,
         partial(_growth, arm="eab", protocol="fixed"),
+        _models_with("eab", "fixed"),
     )
     bands = zip(QWEN, scaling.EXPECTED.itertuples(), strict=True)
     return [published, batched, *(_range(name, band.low, band.high) for name, band in bands)]
@@ -49,7 +52,12 @@ def claims() -> list[Claim]:
 def _range(name: str, low: float, high: float) -> Claim:
     text = f"On {name}, EAB as published is {low:g} to {high:g} times as fast as separate generations."
     test = partial(_in_range, model=registry.lookup(name).hub_id, low=low, high=high)
-    return Claim(f"1a3/range-{name}", text, f"{low:g}× to {high:g}×", test, every_run=True)
+    needs = f"a run of {name} with trained weights and the plan's settings"
+    return Claim(f"1a3/range-{name}", text, f"{low:g}× to {high:g}×", test, needs, every_run=True)
+
+
+def _models_with(arm: str, protocol: str) -> str:
+    return f"two models or more with trained weights and the arms naive and {arm} under the {protocol} protocol"
 
 
 def _expected_growth() -> float:
@@ -64,7 +72,15 @@ def _growth(rows: pd.DataFrame, arm: str, protocol: str) -> Finding | None:
     wide = pairs.pivot_table(index="parameters", columns="prompt", values="ratio").dropna(axis=1)
     if len(wide) < 2 or wide.empty:
         return None
-    return growth(wide.index.to_numpy(), wide.to_numpy(), rows[rows.run.isin(pairs.run)])
+    source = rows[rows.run.isin(pairs.run)]
+    found = growth(wide.index.to_numpy(), wide.to_numpy(), source)
+    return replace(found, remark=f"{found.remark} {_threshold(source[source.arm == arm])}")
+
+
+def _threshold(source: pd.DataFrame) -> str:
+    """The threshold that EAB ran at; it decides what branches, and presets for small models have one of their own."""
+    ran = ", ".join(f"{value:g}" for value in sorted(set(source.threshold)))
+    return f"Run at threshold {ran}; the plan's is {PUBLISHED['threshold']:g}."
 
 
 def growth(parameters: np.ndarray, speedups: np.ndarray, source: pd.DataFrame) -> Finding:

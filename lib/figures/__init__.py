@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+class Undrawable(ValueError):
+    """Rows that a figure cannot be drawn from; the message is one sentence that says what to do."""
+
+
 @dataclass
 class Drawn:
     """A figure, the numbers plotted in it, and one paragraph that says what it shows."""

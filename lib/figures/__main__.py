@@ -53,12 +53,16 @@ def _draw(spec: figures.Spec, preset: str, set_: list[str], runs_dir: Path | Non
         origin = f"preset {rows.preset.iloc[-1]}"
     commit = provenance.git_state()["commit"]
     source = f"commit {commit}; runs {', '.join(sorted(set(rows.run)))}"
-    saved = style.save(spec.draw(rows, missing), spec.name, out, source)
+    try:
+        drawn = spec.draw(rows, missing)
+    except figures.Undrawable as error:
+        raise NoBenchmark(str(error)) from None
+    saved = style.save(drawn, spec.name, out, source)
     print(f"{saved[0]} (+ .png .csv .txt), {origin}")
 
 
 class NoBenchmark(ParameterError):
-    """A benchmark that a figure is drawn from has no finished run."""
+    """A benchmark that a figure is drawn from has no finished run that can be drawn."""
 
 
 def benchmark_rows(experiment: str, runs_dir: Path | None) -> pd.DataFrame:

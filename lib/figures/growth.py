@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from lib.figures import Drawn, style
+from lib.figures import Drawn, Undrawable, style
 from lib.metrics import predictions
 
 EXPERIMENT = "bench/growth"
@@ -25,9 +25,9 @@ SIZES = {"N": "num_samples", "P": "prompt_tokens", "L": "max_new_tokens", "promp
 
 def growth(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Seconds per prompt against each quantity, log-log, a line per arm; dashed: the arm's formula for token-forwards,
-    scaled to meet the measurement at the base point.
+    scaled to meet the measurement at the base point. Undrawable for rows that lack that point.
     """
-    table = medians(rows)
+    table = medians(_drawable(rows))
     figure, axes = style.new(style.TEXT, 3.2, columns=len(AXES), sharey=True)
     looks, lost = style.arm_styles(sorted(set(rows.arm))), skipped(rows)
     for ax, axis in zip(axes, AXES, strict=True):
@@ -41,7 +41,8 @@ def growth(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     handles = [Line2D([], [], ms=3.5, lw=1, label=arm, **look) for arm, look in looks.items()]
     figure.legend(handles=[*handles, dashes], loc="outside lower center", ncols=len(handles) + 1, frameon=False)
     style.note(figure, missing, style.dummies(rows))
-    return Drawn(figure, table, _caption(rows, table))
+    found = crossovers(table)
+    return Drawn(figure, table.assign(tree_faster_from=table.axis.map(found)), _caption(rows, table))
 
 
 FIGURES = {"1a3_growth": growth}
@@ -60,6 +61,7 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
         token_forwards=("token_forwards", "median"),
     )
     base = table[table.value == table.axis.map(base_point(rows))].drop_duplicates("arm").set_index("arm")
+    table = table.sort_values("axis", key=lambda axes: axes.map(list(AXES).index), kind="stable", ignore_index=True)
     return table.assign(formula=table.token_forwards * table.arm.map(base.seconds / base.token_forwards))
 
 
@@ -104,18 +106,57 @@ def _ticks(ax: Axes, values: pd.Series) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(round(x), "")))
 
 
-def _gains(table: pd.DataFrame) -> str:
-    """Where the tree's gain over batched begins and ends: its factor at the ends of each axis."""
+def gains(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """axis -> speedup of tree over batched by value, ascending, where both were measured; from `medians`."""
     wide = table.pivot_table(index=["axis", "value"], columns="arm", values="seconds")
-    if not {"tree", "batched"} <= set(wide.columns):
-        return ""
-    ratio = (wide.batched / wide.tree).dropna()
-    ends = [
-        f"{axis} = {part.index[0]}: {part.iloc[0]:.2f}, {part.index[-1]}: {part.iloc[-1]:.2f}"
-        for axis in AXES
-        if axis in ratio.index.get_level_values(0) and len(part := ratio[axis])
+    ratio = wide.reindex(columns=["batched", "tree"]).eval("batched / tree").dropna()
+    return {axis: ratio[axis] for axis in AXES if axis in ratio.index.get_level_values("axis")}
+
+
+def crossovers(table: pd.DataFrame) -> dict[str, float]:
+    """axis -> the smallest measured value at which tree is faster than batched; NaN where it never is."""
+    return {axis: float(min(ratio.index[ratio > 1], default=float("nan"))) for axis, ratio in gains(table).items()}
+
+
+def _gains(table: pd.DataFrame) -> str:
+    """Where the tree's gain over batched begins, and its factor at the ends of each axis."""
+    first = crossovers(table)
+    said = [
+        f"{axis} {_from(ratio, first[axis])} ({ratio.iloc[0]:.2f} at {ratio.index[0]}, {ratio.iloc[-1]:.2f} at "
+        f"{ratio.index[-1]})"
+        for axis, ratio in gains(table).items()
     ]
-    return f"Speedup of tree over batched at the ends of each axis: {'; '.join(ends)}. "
+    if not said:
+        return ""
+    return (
+        "Smallest measured value at which tree is faster than batched, with its speedup over batched at the ends of "
+        f"the axis: {'; '.join(said)}. "
+    )
+
+
+def _from(ratio: pd.Series, first: float) -> str:
+    """Where tree starts to be faster; and the larger values, if any, at which it is not."""
+    if first != first:  # NaN
+        return "none"
+    back = [str(value) for value in ratio.index[(ratio.index > first) & (ratio <= 1)]]
+    return f"= {first:g}" + (f", but not at {', '.join(back)}" if back else "")
+
+
+def _passes(rows: pd.DataFrame) -> str:
+    most = int(rows.repeat.max()) + 1
+    return "one pass" if most == 1 else f"medians over up to {most} passes"
+
+
+def _drawable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, if every axis is among them and some arm was timed at the base point; else Undrawable."""
+    if set(AXES) <= set(rows.get("axis", ())):
+        timed = rows[rows.wall_s.notna()]
+        if (timed.value == timed.axis.map(base_point(rows))).any():
+            return rows
+    raise Undrawable(
+        "The newest run of bench/growth holds no timed pass at the point around which sizes are varied: run 'python -m "
+        "lib.bench growth' again."
+    )
 
 
 def _caption(rows: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -123,11 +164,12 @@ def _caption(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     lost = "; ".join(f"{arm} at {axis} = {', '.join(values)}" for (axis, arm), values in skipped(rows).items())
     return (
         f"Seconds per prompt on {first.model}, one quantity varied at a time around N = {base['N']} samples, P = "
-        f"{base['P']} prompt tokens, L = {base['L']} new tokens and one prompt; medians over up to "
-        f"{int(rows.repeat.max()) + 1} passes of one prompt set, in shuffled order, bars from fastest to "
+        f"{base['P']} prompt tokens, L = {base['L']} new tokens and one prompt; {_passes(rows)} of "
+        "one prompt set, in shuffled order after a first one of each arm at the base point, bars from fastest to "
         "slowest. Dashed: the formula for token-forwards (naive N(P+L-1), batched P+N(L-1), tree P plus its measured "
-        "live prefixes), scaled to the measurement at the base point; a line that leaves its dashes pays for "
-        "something other than tokens: the number of calls, or attention over a long context. Stop ids are off, so "
+        "live prefixes), scaled to the measurement at the base point. A line above its dashes costs more per "
+        "token-forward than at the base point, a line below them less: forward calls have a price of their own, which "
+        "more tokens per call spread thinner, and attention costs more the longer the context. Stop ids are off, so "
         "lengths are exact. Prompts longer than the model's context keep its weights and raise its limit only: a "
         "forward's cost does not depend on the text; a tree's live prefixes do, and are measured. "
         f"{_gains(table)}{f'Not measured, to keep to the time budget: {lost}.' if lost else ''}"

@@ -68,6 +68,9 @@ class Panel:
         return stats.summarise(pairs, "value").assign(panel=self.title) if len(pairs) else pd.DataFrame()
 
 
+EXACT = ("batched", "bifurcated", "tree_multinomial")  # read naive's random numbers
+TICK_BASES = (64, 16, 4, 2, 1.5, 1.2, 1.1)
+NARROWEST = 1.15  # a log axis reaches from its inverse to it at least, which holds two powers of the last base
 LAW = {"protocol": "law", "target": "batched"}
 PANELS = (
     Panel("speedup", "wall_s", "speedup"),
@@ -130,12 +133,20 @@ def _panel(ax: Axes, panel: Panel, table: pd.DataFrame, arms: list[str], looks: 
 
 
 def _ratio_ticks(ax: Axes) -> None:
-    """A log axis with a tick at 1 and at most a few others, powers of 2 or 4."""
+    """A log axis with ticks at 1 and at powers of the largest base that gives two or more."""
     ax.set_xscale("log", base=2)
-    low, high = np.log2(ax.get_xlim())
-    step = 1 if high - low < 4 else 2
-    ax.xaxis.set(major_locator=FixedLocator(2.0 ** np.arange(-8, 9, step)), minor_locator=NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+    low, high = ax.get_xlim()
+    low, high = min(low, 1 / NARROWEST), max(high, NARROWEST)
+    ax.set_xlim(low, high)
+    ticks = next(found for base in TICK_BASES if len(found := _powers(base, low, high)) > 1)
+    ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}×"))
+
+
+def _powers(base: float, low: float, high: float) -> list[float]:
+    """The powers of `base` from low to high."""
+    first, last = np.ceil(np.log(low) / np.log(base)), np.floor(np.log(high) / np.log(base))
+    return (base ** np.arange(first, last + 1)).tolist()
 
 
 def _legend(ax: Axes, looks: dict[str, dict[str, object]], data: pd.DataFrame) -> None:
@@ -154,6 +165,7 @@ def _caption(rows: pd.DataFrame, tables: list[pd.DataFrame], missing: Sequence[s
         "distinct-2 to NLL: a sampler that is more diverse than they are has another law. Distinct-2: share of "
         "different bigrams; self-BLEU: likeness of a sample to the others; unique ratio: share of different samples; "
         "coverage: probability of the sequences seen; NLL: mean -log probability. "
+        + _exact_sentence(rows)
         + _law_sentence(rows)
         + (f"Not measured in these runs: {', '.join(absent)}. " if absent else "")
         + scaling.setting(rows[rows.protocol == "fixed"])
@@ -161,14 +173,23 @@ def _caption(rows: pd.DataFrame, tables: list[pd.DataFrame], missing: Sequence[s
     )
 
 
+def _exact_sentence(rows: pd.DataFrame) -> str:
+    arms = [arm for arm in EXACT if arm in set(rows[rows.protocol == "fixed"].arm)]
+    if not arms:
+        return ""
+    names = " and ".join(", ".join(arms).rsplit(", ", 1))
+    return f"Quality of {names} equals that of naive exactly: same random numbers, same samples. "
+
+
 def _law_sentence(rows: pd.DataFrame) -> str:
     law = rows[rows.protocol == "law"]
     if law.empty:
         return ""
     models = ", ".join(style.short_name(model) for model in dict.fromkeys(law.model))
+    asked = law.prompt.nunique()
     return (
         "Entropy of the answers and effective samples, at batched's token-forwards: "
-        f"{law.prompt.nunique()} questions on {models}, at least {law.replicates.min():.0f} replicates per arm against "
-        f"{law.reference.min():.0f} independent draws; the entropy of few samples is biased low, whoever draws them; "
-        "effective samples is how many independent ones err as little. "
+        f"{asked} question{'s' if asked > 1 else ''} on {models}, at least {law.replicates.min():.0f} replicates per "
+        f"arm against {law.reference.min():.0f} independent draws; the entropy of few samples is biased "
+        "low, whoever draws them; effective samples is how many independent ones err as little. "
     )

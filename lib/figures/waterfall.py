@@ -4,6 +4,9 @@ Every arm is reached from `naive` over milestones, each a measured time on the s
 once, `batched`, `bifurcated`, the arm. A milestone's speedup is the median over prompts, and a factor is the speedup
 of one milestone over that of the one before, so that the factors multiply to the arm's median speedup exactly. "Naive
 with its prompt read once" is no arm: it is naive's own pass less what all but one of its prefills took in that pass.
+
+The stage from `batched` to `bifurcated` is called "engine" because it is not attention alone: rows of a prompt read its
+keys and values once, rows that have met a stop id leave the batch, and tokens are drawn in compiled code.
 """
 
 from __future__ import annotations
@@ -24,15 +27,15 @@ from lib.metrics import stats
 EXPERIMENT = "1a3_scaling"
 
 READ_ONCE = "naive, prompt read once"  # the milestone that is no arm
-WHOLE, PREFILL, BATCHING, ATTENTION, TREE = (
+WHOLE, PREFILL, BATCHING, ENGINE, TREE = (
     "batching, prompt read N times",
     "prompt read once",
     "batching",
-    "attention",
+    "engine",
     "tree",
 )
 TO_BATCHED = ((PREFILL, READ_ONCE), (BATCHING, "batched"))
-TO_TREES = (*TO_BATCHED, (ATTENTION, "bifurcated"))
+TO_TREES = (*TO_BATCHED, (ENGINE, "bifurcated"))
 
 # arm -> (what the stage adds, the milestone that ends it). Thresholds besides EAB's own are left out: no other stages.
 PATHS = {
@@ -42,8 +45,11 @@ PATHS = {
     "bifurcated": TO_TREES,
 } | {arm: (*TO_TREES, (TREE, arm)) for arm in ("eab", "arithmetic", "tree_multinomial", "tree")}
 
-HEADERS = {PREFILL: "prompt", BATCHING: "batch", ATTENTION: "attn.", TREE: "tree"}  # of the columns of numbers
-LABELS = {ATTENTION: "attention: prompt's keys and values shared", TREE: "tree: shared prefixes decoded once"}
+HEADERS = {PREFILL: "prompt", BATCHING: "batch", ENGINE: "engine", TREE: "tree"}  # of the columns of numbers
+LABELS = {
+    ENGINE: "engine: shared attention, ended rows dropped, compiled sampling",
+    TREE: "tree: shared prefixes decoded once",
+}
 
 
 def waterfall(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
@@ -54,7 +60,7 @@ def waterfall(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     arms = [arm for arm in PATHS if arm in set(table.arm)]
     height = (0.17 * len(arms) + 0.55) * lines + 0.6
     figure, axes = style.new(style.TEXT, height, columns, lines, sharex=True, sharey=True)
-    looks = dict(zip((PREFILL, BATCHING, ATTENTION, TREE, WHOLE), sns.color_palette("colorblind"), strict=False))
+    looks = dict(zip((PREFILL, BATCHING, ENGINE, TREE, WHOLE), sns.color_palette("colorblind"), strict=False))
     headers = [name for name in HEADERS if name in set(map(_column, table.stage))]
     for ax, model in zip(axes, models, strict=False):
         _panel(ax, table[table.model == model], arms, headers, looks)
@@ -179,7 +185,7 @@ def _legend(figure: Figure, table: pd.DataFrame, looks: dict[str, tuple]) -> Non
     handles.append(
         Patch(facecolor="white", edgecolor="0.4", hatch="//////", lw=0, label="a step back (factor below 1)")
     )
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
 def _caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[str]) -> str:
@@ -189,8 +195,9 @@ def _caption(rows: pd.DataFrame, table: pd.DataFrame, missing: Sequence[str]) ->
         f"Speedup over {scaling.samples(rows)} separate generations, split into factors that multiply to it: medians "
         f"over at least {table.n.min()} prompts per model, the total with its 95 % bootstrap interval (those of the "
         "factors are in the plotted data). Prompt: naive's own pass with all but one of its measured prefills taken "
-        "off; batch: from there to `batched`; attn.: to `bifurcated`, which also reads the prompt's keys and values "
-        "once for all rows; tree: from there to the arm. A stage whose end was not measured is merged into the next. "
+        "off; batch: from there to `batched`; engine: to `bifurcated`, which reads the prompt's keys and values once "
+        "for all rows, drops rows that have ended and draws tokens in compiled code, and the three are not told apart; "
+        "tree: from there to the arm. A stage whose end was not measured is merged into the next. "
         "`hf` batches whole generations, prompts included; `eab_sequential` never batches. "
         + (f"Not drawn: {', '.join(left_out)}. " if left_out else "")
         + scaling.setting(fixed)
