@@ -233,7 +233,8 @@ def _why_not(folder: Path, error: BaseException) -> str:
         return f"'{folder}' brings its own code: read it, then set trust_remote_code=True to run it."
     if "does not support an attention implementation" in reason:
         return f"'{folder}' is of an architecture without SDPA attention: give a newer one, such as Qwen2 or Llama."
-    return f"The model in '{folder}' cannot be loaded ({reason.split('. ')[0]}): check the folder, or get the model again."
+    first = reason.split(". ")[0]
+    return f"The model in '{folder}' cannot be loaded ({first}): check the folder, or get the model again."
 
 
 def _stop_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
