@@ -75,7 +75,14 @@ def test_stopping_a_sweep_stops_its_kernel_and_completes_nothing(root, tmp_path,
     os.mkfifo(tmp_path / "channel")
     environment = checkout.environment(root, CHANNEL=str(tmp_path / "channel"))
     command = [*SWEEP, "--preset", "alone", "--set", "seed=14"]
-    process = subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests run in the background ignore it
+    )
     channel = os.open(tmp_path / "channel", os.O_RDONLY | os.O_NONBLOCK)  # its only writer is the kernel
     assert select.select([channel], [], [], 60)[0], "the kernel never started"
     assert os.read(channel, 100) == b"here\n"
