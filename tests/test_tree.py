@@ -175,6 +175,18 @@ def test_systematic_counts_are_floor_or_ceil():
         assert (n <= np.ceil(40 * p + 1e-6)).all()
 
 
+def test_samples_that_have_parted_still_share_out_the_unit_interval():
+    law = counts.Systematic([3, 4], 8, 5)
+    orders = []
+    for t in range(5):
+        points = law.points(t, np.arange(16), np.arange(17))  # two prompts, every sample alone
+        for own in (points[:8], points[8:]):
+            assert sorted((own * 8).astype(int)) == list(range(8)), "one point in each eighth"
+            assert np.ptp(own * 8 % 1) < 1e-9, "evenly spaced"
+            orders.append(tuple(np.argsort(own)))
+    assert len(set(orders)) == 10, "in another order at every step and for every prompt"
+
+
 # Unbiasedness: a model small enough to know every sequence's probability.
 VOCAB, STEPS, STOP = 5, 3, 4
 TOY = SamplingParams(num_samples=8, max_new_tokens=STEPS, stop_ids=(STOP,), prompts_together=50, threshold=0.6)
