@@ -15,8 +15,19 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from lib.params import ParameterError
+
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor movements
 PRINT_EVERY = 15.0  # seconds between lines where nothing can be redrawn, such as a CI log
+
+
+def run(app: Callable[[], object], *also: type[Exception]) -> None:
+    """Run a command-line app: a wrong parameter, or one of `also`, ends it with one sentence and no traceback."""
+    plain_warnings()
+    try:
+        app()
+    except (ParameterError, *also) as error:
+        sys.exit(f"Error: {error}")
 
 
 class Log:

@@ -86,16 +86,6 @@ def test_token_forwards_and_flops_are_what_the_counters_find():
     assert out.cost.token_forwards == predictions.tree(9, live).tokens
 
 
-def test_expected_live_prefixes_against_simulation():
-    rng = np.random.default_rng(0)
-    masses = rng.dirichlet(np.full(12, 0.4))
-    drawn = rng.choice(12, size=(20_000, N), p=masses)
-    distinct = (np.diff(np.sort(drawn, axis=1), axis=1) > 0).sum(1) + 1
-    assert predictions.expected_live(masses, N) == pytest.approx(distinct.mean(), abs=4 * distinct.std() / 20_000**0.5)
-    assert predictions.expected_live([1.0], N) == 1
-    assert predictions.expected_live(np.full(10**7, 1e-7), N) == pytest.approx(N, rel=1e-3)
-
-
 @pytest.mark.parametrize(("seed", "threshold"), product((0, 1), (0.05, 0.5, 0.95)))
 def test_known_defect_the_original_speedup_is_p_plus_l_over_l_whatever_the_model_does(seed, threshold):
     """Toy models, several thresholds, no stop ids: the metric says the same of all of them; the counters do not."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
+from lib import console
 from lib.bench import growth, sampling, threshold
 from lib.models.registry import ModelError
-from lib.params import ParameterError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 app.command("sampling")(sampling.command)
@@ -22,10 +20,7 @@ def explain() -> None:
 
 
 def main() -> None:
-    try:
-        app()
-    except (ParameterError, ModelError) as error:
-        sys.exit(f"Error: {error}")
+    console.run(app, ModelError)
 
 
 if __name__ == "__main__":

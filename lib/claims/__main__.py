@@ -83,11 +83,7 @@ def _about(verdict: Verdict) -> Iterator[str]:
 
 
 def main() -> None:
-    console.plain_warnings()
-    try:
-        app()
-    except ParameterError as error:
-        sys.exit(f"Error: {error}")
+    console.run(app)
 
 
 if __name__ == "__main__":

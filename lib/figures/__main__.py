@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -76,11 +75,7 @@ def benchmark_rows(experiment: str, runs_dir: Path | None) -> pd.DataFrame:
 
 
 def main() -> None:
-    console.plain_warnings()
-    try:
-        app()
-    except ParameterError as error:
-        sys.exit(f"Error: {error}")
+    console.run(app)
 
 
 if __name__ == "__main__":

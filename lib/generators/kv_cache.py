@@ -43,11 +43,6 @@ class BufferLayer(DynamicLayer):
         self.keys, self.values = (buffer[:, :, : self.filled] for buffer in self._buffers)
         return self.keys, self.values
 
-    def keep(self, length: int) -> None:
-        """Forget everything behind the first `length` positions."""
-        self.filled = length
-        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
-
     def rows(self, index: Tensor) -> BufferLayer:
         """A new layer with a copy of the chosen rows (int64 [R]).
 
@@ -79,11 +74,6 @@ class BufferCache(Cache):
         if "sliding_attention" in (getattr(config, "layer_types", None) or []):
             raise ValueError("This model has sliding-window attention, which the shared KV pool does not support yet.")
         super().__init__(layers=[BufferLayer(capacity) for _ in range(config.num_hidden_layers)])
-
-    def keep(self, length: int) -> None:
-        """Forget everything behind the first `length` positions."""
-        for layer in self.layers:
-            layer.keep(length)
 
     def rows(self, index: Tensor) -> BufferCache:
         """A new cache holding a copy of the chosen rows (int64 [R])."""

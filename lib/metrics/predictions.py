@@ -68,14 +68,6 @@ def tree(prompt: int, live: Sequence[float]) -> Work:
     return Work(prompt + rows.sum(), pairs, 1 + rows.sum())
 
 
-def expected_live(masses: Sequence[float], n: int) -> float:
-    """E[D_t]: distinct prefixes among n independent samples, from the probabilities of all prefixes of that length.
-
-    Each is there unless all n samples miss it: sum of 1 - (1 - p)^n.
-    """
-    return float((1 - (1 - np.asarray(masses, dtype=float)) ** n).sum())
-
-
 def bookkeeping_speedup(prompt: int, naive_lengths: Sequence[int], eab_lengths: Sequence[int]) -> float:
     """The "token-step speedup" as the published experiment computed it, from numbers of generated tokens per sample.
 
