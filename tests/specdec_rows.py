@@ -1,0 +1,69 @@
+"""Measurement rows of 2a with known answers, for tests of what is drawn from them."""
+
+import numpy as np
+import pandas as pd
+
+SIZES = {"ladder-160k": 164_416, "ladder-3m": 2_781_504}
+OVERLAP = {"story": 0.05, "maths": 0.2, "multihop": 0.4, "choice": 0.45, "edit": 0.9}  # category -> prompt_overlap
+K, STEPS = 5, 40
+SPEEDUPS = {"ngram": 1.4, "eagle": 1.9, "draft": 0.8}  # planted, on every model; transformers' ngram: 1.1
+# Per request: steps that drafted at least i+1 tokens, and that accepted at least i+1.
+COUNTS = {
+    "baseline": ([0] * K, [0] * K),
+    "ngram": ([20, 18, 16, 16, 16], [10, 9, 8, 8, 8]),
+    "eagle": ([STEPS] * K, [36, 27, 18, 9, 9]),
+    "draft": ([STEPS] * K, [20, 10, 5, 5, 4]),
+}
+
+
+def common(model: str, arm: str, protocol: str, backend: str = "torch") -> dict:
+    return {"run": f"{model}_x", "group": model.replace("-", "_"), "model": model, "parameters": SIZES[model]} | {
+        "dummy": False, "backend": backend, "arm": arm, "protocol": protocol, "temperature": 0.0, "repeat": 0,
+        "num_speculative_tokens": K, "max_new_tokens": 128,
+    }  # fmt: skip
+
+
+def latency_rows(per_category: int = 4, repeats: int = 1, backends: tuple[str, ...] = ("torch",)) -> pd.DataFrame:
+    """Requests whose baseline times differ widely and whose speedups are the planted ones exactly."""
+    rng, made = np.random.default_rng(0), []
+    for backend in backends:
+        for model in SIZES:
+            for prompt in range(per_category * len(OVERLAP)):
+                category = list(OVERLAP)[prompt % len(OVERLAP)]
+                base = 1e-3 * rng.lognormal(sigma=0.5)
+                for arm in ("baseline", *SPEEDUPS):
+                    for repeat in range(repeats):
+                        made.append(
+                            common(model, arm, "latency", backend)
+                            | {"prompt": prompt, "id": f"{category}-{prompt}", "category": category, "turn": 0}
+                            | {"repeat": repeat, "prompt_overlap": OVERLAP[category]}
+                            | _counted(arm)
+                            | {"s_per_token": base / (SPEEDUPS | {"baseline": 1})[arm]}
+                        )
+    rows = pd.DataFrame(made)
+    return rows.assign(wall_s=rows.s_per_token * rows.new_tokens, tokens_per_s=1 / rows.s_per_token)
+
+
+def _counted(arm: str) -> dict:
+    """The row columns that counts of drafted and accepted tokens give."""
+    drafted, accepted = COUNTS[arm]
+    steps = STEPS + sum(COUNTS["eagle"][1]) - sum(accepted)  # every arm emits as many tokens
+    histogram = -np.diff([steps, *accepted, 0])
+    return {
+        "new_tokens": 1 + steps + sum(accepted), "steps": steps, "draftless_steps": steps - drafted[0],
+        "drafted": sum(drafted), "accepted": sum(accepted), "drafted_at": list(drafted),
+        "accepted_at": list(accepted), "acceptance_histogram": histogram.tolist(),
+    }  # fmt: skip
+
+
+def throughput_rows(batches: int = 6) -> pd.DataFrame:
+    """Speedup 2 / sqrt(batch size) for eagle, which crosses 1 at 4; ngram always pays, draft never does."""
+    made = []
+    for model in SIZES:
+        for size in (1, 2, 8, 16, 64):
+            gains = {"baseline": 1.0, "eagle": 2 / size**0.5, "ngram": 1.2, "draft": 0.9}
+            for prompt in range(batches):
+                for arm, gain in gains.items():
+                    row = {"prompt": prompt, "batch_size": size, "s_per_token": (1 + prompt) / size / gain}
+                    made.append(common(model, arm, "throughput") | row)
+    return pd.DataFrame(made)

@@ -1,0 +1,221 @@
+"""Figures of 2a from rows whose answers are known: artists, data and captions, not pixels."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import specdec_rows as synthetic
+
+from lib import figures
+from lib.figures import Undrawable, specdec, specdec_speedup, style
+from lib.metrics import stats
+
+NAMES = ("2a_speedup", "2a_batch")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def every_row(**options: object) -> pd.DataFrame:
+    return pd.concat([synthetic.latency_rows(**options), synthetic.throughput_rows()], ignore_index=True)
+
+
+def line(ax, label):
+    return next(found for found in ax.get_lines() if found.get_label() == label)
+
+
+def legend_labels(drawn) -> list[str]:
+    return [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+
+
+class TestEveryFigure:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_lists_missing_cells_and_random_weights_on_figure_and_caption(self, name):
+        rows = every_row()
+        rows.loc[rows.model == "ladder-3m", "dummy"] = True
+        drawn = figures.specs()[name].draw(rows, ["qwen2_72b_eagle"])
+        assert drawn.figure.get_suptitle() == ("No finished run: qwen2_72b_eagle\nRandom weights, cost only: ladder-3m")
+        assert "qwen2_72b_eagle" in drawn.caption
+        assert "Random weights, cost only: ladder-3m" in drawn.caption
+        assert "95 %" in drawn.caption
+        assert drawn.figure.get_size_inches()[0] == style.TEXT
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_refuses_rows_of_other_protocols_in_a_sentence(self, name):
+        rows = every_row().assign(protocol="audit")
+        for nothing in (rows, rows[:0], pd.DataFrame()):
+            with pytest.raises(Undrawable, match=r"python -m lib\.sweep 2a_specdec") as refused:
+                figures.specs()[name].draw(nothing, [])
+            assert "\n" not in str(refused.value)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_is_the_same_bytes_for_the_same_rows_in_any_order(self, name, tmp_path):
+        rows = every_row()
+        for folder in ("a", "b"):
+            style.save(figures.specs()[name].draw(rows, []), "fig", tmp_path / folder, "commit abc")
+        for ending in ("pdf", "png", "csv", "txt"):
+            assert (tmp_path / "a" / f"fig.{ending}").read_bytes() == (tmp_path / "b" / f"fig.{ending}").read_bytes()
+        shuffled = figures.specs()[name].draw(rows.sample(frac=1, random_state=0), [])
+        first = figures.specs()[name].draw(rows, []).data
+        keys = [column for column in first if not pd.api.types.is_float_dtype(first[column])]
+        pd.testing.assert_frame_equal(
+            *(table.sort_values(keys, ignore_index=True) for table in (first, shuffled.data)), rtol=1e-9
+        )
+
+    def test_belongs_to_the_experiment(self):
+        found = {name: spec for name, spec in figures.specs().items() if spec.experiment == "2a_specdec"}
+        assert set(found) == set(NAMES)
+
+
+class TestSpeedups:
+    def test_are_ratios_within_a_request_and_medians_over_repeats(self):
+        rows = synthetic.latency_rows(repeats=3)
+        rows.loc[rows.repeat == 2, "s_per_token"] *= 50  # a pass that something disturbed
+        pairs = specdec.speedups(rows)
+        assert len(pairs) == len(synthetic.SIZES) * 20 * len(synthetic.SPEEDUPS)
+        for arm, speedup in synthetic.SPEEDUPS.items():
+            np.testing.assert_allclose(pairs[pairs.arm == arm].ratio, speedup)
+        assert set(specdec.summarise(pairs).n) == {20}
+
+    def test_compare_only_within_an_engine(self):
+        slow = synthetic.latency_rows()
+        slow = slow.assign(backend="vllm", s_per_token=slow.s_per_token * 7)
+        pairs = specdec.speedups(pd.concat([synthetic.latency_rows(), slow], ignore_index=True))
+        for (_, arm), part in pairs.groupby(["backend", "arm"]):
+            np.testing.assert_allclose(part.ratio, synthetic.SPEEDUPS[arm])
+        assert set(pairs.backend) == {"torch", "vllm"}
+
+    def test_take_the_baseline_of_their_own_run_where_it_has_one(self):
+        """A second run on a machine three times slower: its own baseline cancels that, another's would not."""
+        rows = synthetic.latency_rows()
+        again = rows[rows.arm.isin(["baseline", "eagle"])]
+        again = again.assign(run="slower", s_per_token=again.s_per_token * 3)
+        pairs = specdec.speedups(pd.concat([rows[rows.arm != "eagle"], again], ignore_index=True))
+        np.testing.assert_allclose(pairs[pairs.arm == "eagle"].ratio, synthetic.SPEEDUPS["eagle"])
+        assert not pairs.borrowed.any()
+        alone = specdec.speedups(pd.concat([rows[rows.arm != "eagle"], again[again.arm == "eagle"]]))
+        np.testing.assert_allclose(alone[alone.arm == "eagle"].ratio, synthetic.SPEEDUPS["eagle"] / 3)
+        assert set(alone[alone.borrowed].arm) == {"eagle"}
+        assert "baseline of another run of the same engine: eagle." in specdec.setting(rows, alone)
+
+    def test_count_a_request_of_two_runs_once(self):
+        rows = synthetic.latency_rows()
+        pairs = specdec.speedups(pd.concat([rows, rows.assign(run="again")], ignore_index=True))
+        assert set(specdec.summarise(pairs).n) == {20}
+
+    def test_need_a_baseline(self):
+        with pytest.raises(Undrawable, match="baseline of its own engine"):
+            specdec.speedups(synthetic.latency_rows().query("arm != 'baseline'"))
+        with pytest.raises(Undrawable, match="baseline of its own engine"):
+            specdec.speedups(synthetic.latency_rows().query("arm == 'baseline'"))
+
+    def test_leave_sampled_rows_out_where_greedy_ones_exist(self):
+        rows = synthetic.latency_rows()
+        hot = rows.assign(temperature=0.7, s_per_token=rows.s_per_token * (1 + rows.prompt))
+        table = specdec_speedup.speedup(pd.concat([rows, hot], ignore_index=True)).data
+        assert table.set_index(["model", "arm"]).estimate["ladder-3m", "draft"] == pytest.approx(0.8)
+        assert "greedy decoding" in specdec_speedup.speedup(rows).caption
+        assert "temperature 0.7" in specdec_speedup.speedup(hot).caption
+
+    def test_of_fewer_requests_than_an_interval_needs_have_none(self):
+        table = specdec.summarise(specdec.speedups(synthetic.latency_rows(per_category=1)))
+        assert (table.n == 5).all()
+        assert table[["low", "high"]].isna().all(axis=None)
+        assert stats.ENOUGH == 6
+
+
+class TestLooks:
+    def test_colours_do_not_depend_on_which_methods_were_run(self):
+        all_arms = specdec.looks(synthetic.latency_rows())
+        few = specdec.looks(synthetic.latency_rows().query("arm in ('draft', 'baseline')"))
+        assert few["draft"] == all_arms["draft"]
+        assert specdec.methods(synthetic.latency_rows()) == ["ngram", "eagle", "draft"]
+        more = specdec.looks(pd.DataFrame({"arm": ["own", "eagle"]}))
+        assert more["own"] not in [more[arm] for arm in specdec.METHODS]
+
+    @pytest.mark.parametrize(
+        ("model", "short"),
+        [
+            ("ladder-160k", "160k"),
+            ("Qwen/Qwen2-7B-Instruct", "Qwen2-7B"),
+            ("Qwen/Qwen3-32B", "Qwen3-32B"),
+            ("meta-llama/Meta-Llama-3-8B-Instruct", "Llama-3-8B"),
+        ],
+    )
+    def test_short_names_keep_the_family(self, model, short):
+        assert specdec.name(model) == short
+
+
+class TestSpeedupFigure:
+    def test_one_point_per_model_method_and_backend_on_a_log_axis_around_one(self):
+        drawn = specdec_speedup.speedup(every_row(backends=("torch", "vllm")))
+        (ax,) = drawn.figure.axes
+        assert ax.get_yscale() == "log"
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["160k\nn = 20", "3m\nn = 20"]
+        points = [found for found in ax.get_lines() if len(found.get_xdata()) == 1]
+        assert len(points) == 2 * 3 * 2
+        for found in points:
+            arm, backend = found.get_label().rstrip(")").split(" (")
+            assert found.get_ydata()[0] == pytest.approx(synthetic.SPEEDUPS[arm])
+            assert found.get_fillstyle() == specdec.BACKENDS[backend]
+        places = sorted(float(found.get_xdata()[0]) for found in points)
+        assert min(np.diff(places)) > 0.05, "no two points in one place"
+        (one,) = [found for found in ax.get_lines() if list(found.get_ydata()) == [1, 1]]
+        assert one.get_xdata() == [0, 1]
+        low, high = ax.get_ylim()
+        assert low < 0.8 < 1 < 1.9 < high
+        assert legend_labels(drawn) == ["ngram", "eagle", "draft", "torch", "vllm"]
+
+    def test_one_backend_needs_no_key_and_losers_are_named(self):
+        drawn = specdec_speedup.speedup(synthetic.latency_rows())
+        assert legend_labels(drawn) == ["ngram", "eagle", "draft"]
+        assert "Slower than the baseline by the whole interval: draft (torch) on 160k, 3m." in drawn.caption
+        assert "20 requests" in drawn.caption
+
+    def test_few_requests_draw_without_intervals(self):
+        drawn = specdec_speedup.speedup(synthetic.latency_rows(per_category=1))
+        paths = [path for found in drawn.figure.axes[0].collections for path in found.get_paths()]
+        assert all(np.isnan(path.vertices[:, 1]).all() for path in paths)
+
+
+class TestBatchFigure:
+    def test_lines_per_model_and_where_they_cross_one(self):
+        drawn = specdec_speedup.batch(every_row())
+        assert len(drawn.figure.axes) == 2
+        for ax in drawn.figure.axes:
+            assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+            assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "8", "16", "64"]
+            eagle = line(ax, "eagle (torch)")
+            np.testing.assert_allclose(eagle.get_xdata(), [1, 2, 8, 16, 64])
+            np.testing.assert_allclose(eagle.get_ydata(), 2 / np.sqrt([1, 2, 8, 16, 64]))
+            assert [text.get_text() for text in ax.texts] == ["4"], "only eagle crosses"
+            assert ax.texts[0].xy == pytest.approx((4, 1))
+        found = drawn.data.drop_duplicates(["model", "arm"]).set_index(["model", "arm"]).crossing
+        assert found["ladder-3m"].to_dict() == pytest.approx({"ngram": np.inf, "eagle": 4, "draft": 0})
+        assert "eagle on 3m (torch) stops at 4" in drawn.caption
+        assert "draft on 3m (torch) never pays" in drawn.caption
+        assert "ngram on 3m (torch) pays up to 64 at least" in drawn.caption
+
+    @pytest.mark.parametrize(
+        ("estimates", "crossing"),
+        [
+            ([2.0, 0.9, 1.1, 0.5], 2 ** (2 + np.log2(1.1) / np.log2(2.2))),  # the last one counts
+            ([0.5, 0.7, 0.8, 1.0], np.inf),
+            ([0.9, 0.8, 0.7, 0.6], 0.0),
+            ([2.0, 2.0, 1.0, 0.5], 4.0),
+        ],
+    )
+    def test_the_last_crossing_is_where_it_stops_paying(self, estimates, crossing):
+        table = pd.DataFrame({"batch_size": [1, 2, 4, 8], "estimate": estimates}).sample(frac=1, random_state=3)
+        found = specdec_speedup.crossings(table.assign(model="m", backend="torch", arm="eagle"))
+        assert found.crossing.tolist() == pytest.approx([crossing])
+
+    def test_batches_are_the_replicates(self):
+        few = pd.concat([synthetic.latency_rows(), synthetic.throughput_rows(batches=2)])
+        drawn = specdec_speedup.batch(few)
+        assert (drawn.data.n == 2).all()
+        assert drawn.data[["low", "high"]].isna().all(axis=None)
+        assert drawn.figure.axes[0].get_title(loc="left") == "160k: 2 batches per point"
