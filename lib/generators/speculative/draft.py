@@ -1,0 +1,67 @@
+"""A draft model: a smaller model of the same vocabulary guesses for the larger one (Leviathan et al. 2023)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import LongTensor, Tensor, nn
+
+from lib.generators.speculative.chain import ChainDrafter
+from lib.generators.speculative.common import Decoding, Speculation
+from lib.generators.speculative.drafting import Rows
+from lib.generators.speculative.ragged_cache import RaggedCache, own_attention, seen
+
+
+class DraftModel(ChainDrafter):
+    """Drafts with `model` (a causal LM in eval mode with the target's vocabulary), which keeps a KV cache of its own."""
+
+    name = "draft"
+    wants_features = False
+
+    def __init__(self, model: nn.Module, speculation: Speculation, decoding: Decoding) -> None:
+        super().__init__(speculation, decoding)
+        self._model = model
+        self._device = next(model.parameters()).device
+
+    def start(self, rows: Rows, features: Tensor | None) -> None:
+        """Begin with an empty cache: the prompt is read when the first draft is asked for."""
+        self._cache = RaggedCache(self._model.config, rows.history.shape[1])
+        self._read = np.zeros(len(rows), dtype=np.int64)  # tokens of each row in the cache and still true
+
+    def observe(self, rows: Rows, features: Tensor | None, counts: np.ndarray) -> None:
+        """What was read of the draft stays as far as it was kept; the last draft token was never read."""
+        self._read = np.minimum(self._read, rows.length - 1)
+
+    def select(self, rows: np.ndarray) -> None:
+        self._cache.select(rows)
+        self._read = self._read[rows]
+
+    def _catch_up(self, rows: Rows) -> Tensor:
+        behind = rows.length - self._read
+        places = self._read[:, None] + np.arange(behind.max())
+        ids = np.take_along_axis(rows.history, places, 1)
+        logits = self._forward(torch.from_numpy(ids).to(self._device), places, behind)
+        self._read = rows.length.copy()
+        return logits
+
+    def _extend(self, tokens: LongTensor) -> Tensor:
+        places = self._read[:, None]
+        self._read = self._read + 1
+        return self._forward(tokens[:, None], places, np.ones(len(places), dtype=np.int64))
+
+    def _forward(self, ids: LongTensor, places: np.ndarray, counts: np.ndarray) -> Tensor:
+        """Logits [B, V] behind the counts[b]-th of ids int64 [B, q] at places int64 [B, q]; the rest is padding."""
+        where, filled = torch.from_numpy(places).to(self._device), int(places.max()) + 1
+        level = bool((places[:, 0] == places[0, 0]).all())
+        self._cache.place(int(places[0, 0]) if level else None, None if level else where, filled)
+        wanted, inverse = np.unique(counts - 1, return_inverse=True)
+        with own_attention(self._model):
+            logits = self._model(
+                input_ids=ids,
+                position_ids=where,
+                attention_mask=None if level and ids.shape[1] in (1, filled) else seen(where, filled),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.from_numpy(wanted).to(self._device),
+            ).logits
+        return logits[torch.arange(len(counts)), torch.from_numpy(inverse)]

@@ -1,0 +1,54 @@
+"""N-gram lookup where the text repeats itself, the EAGLE head where it does not.
+
+A lookup costs nothing and is nearly always right inside a copied passage, where it may also draft far; a head is right
+more often elsewhere. A row whose ending of at least `SURE` tokens stood in its text before takes the lookup's draft.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.generators.speculative.common import Speculation
+from lib.generators.speculative.drafting import Draft, Rows
+from lib.generators.speculative.eagle import Eagle
+from lib.generators.speculative.ngram import lookup
+
+SURE = 3  # tokens
+
+
+class Hybrid:
+    """`ngram` over `eagle`."""
+
+    name = "hybrid"
+    wants_features = True
+
+    def __init__(self, eagle: Eagle, speculation: Speculation) -> None:
+        self._eagle = eagle
+        self._longest = max(speculation.prompt_lookup_max, SURE)
+        self.ahead = speculation.num_speculative_tokens
+
+    def start(self, rows: Rows, features: Tensor | None) -> None:
+        self._eagle.start(rows, features)
+
+    def propose(self, rows: Rows, room: int) -> Draft:
+        """The lookup's draft for rows that have one; the head is asked only where some row has none."""
+        tokens, lengths = lookup(rows.history, rows.length, SURE, self._longest, min(self.ahead, room))
+        if lengths.all():
+            return Draft(tokens[:, : lengths.max()], lengths)
+        guessed = self._eagle.propose(rows, room)
+        copied = lengths > 0
+        width = guessed.tokens.shape[1]
+        guessed.tokens[copied] = tokens[copied, :width]
+        if guessed.probs is not None:  # a looked-up token is certain
+            certain = F.one_hot(torch.from_numpy(guessed.tokens[copied]), guessed.probs.shape[-1])
+            guessed.probs[torch.from_numpy(copied)] = certain.to(guessed.probs)
+        return Draft(guessed.tokens, np.where(copied, np.minimum(lengths, width), guessed.lengths))
+
+    def observe(self, rows: Rows, features: Tensor | None, counts: np.ndarray) -> None:
+        self._eagle.observe(rows, features, counts)
+
+    def select(self, rows: np.ndarray) -> None:
+        self._eagle.select(rows)
