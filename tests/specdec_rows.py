@@ -7,12 +7,12 @@ SIZES = {"ladder-160k": 164_416, "ladder-3m": 2_781_504}
 OVERLAP = {"story": 0.05, "maths": 0.2, "multihop": 0.4, "choice": 0.45, "edit": 0.9}  # category -> prompt_overlap
 K, STEPS = 5, 40
 SPEEDUPS = {"ngram": 1.4, "eagle": 1.9, "draft": 0.8}  # planted, on every model; transformers' ngram: 1.1
-# Per request: steps that drafted at least i+1 tokens, and that accepted at least i+1.
+# Per request: steps that drafted at least i+1 tokens, of these those that accepted all before, and the token too.
 COUNTS = {
-    "baseline": ([0] * K, [0] * K),
-    "ngram": ([20, 18, 16, 16, 16], [10, 9, 8, 8, 8]),
-    "eagle": ([STEPS] * K, [36, 27, 18, 9, 9]),
-    "draft": ([STEPS] * K, [20, 10, 5, 5, 4]),
+    "baseline": ([0] * K, [0] * K, [0] * K),
+    "ngram": ([20, 18, 16, 16, 16], [20, 9, 8, 8, 8], [10, 8, 8, 8, 6]),
+    "eagle": ([STEPS] * K, [STEPS, 36, 27, 18, 9], [36, 27, 18, 9, 9]),
+    "draft": ([STEPS] * K, [STEPS, 20, 10, 5, 5], [20, 10, 5, 5, 4]),
 }
 
 
@@ -46,12 +46,12 @@ def latency_rows(per_category: int = 4, repeats: int = 1, backends: tuple[str, .
 
 def _counted(arm: str) -> dict:
     """The row columns that counts of drafted and accepted tokens give."""
-    drafted, accepted = COUNTS[arm]
-    steps = STEPS + sum(COUNTS["eagle"][1]) - sum(accepted)  # every arm emits as many tokens
+    drafted, tested, accepted = COUNTS[arm]
+    steps = STEPS + sum(COUNTS["eagle"][2]) - sum(accepted)  # every arm emits as many tokens
     histogram = -np.diff([steps, *accepted, 0])
     return {
         "new_tokens": 1 + steps + sum(accepted), "steps": steps, "draftless_steps": steps - drafted[0],
-        "drafted": sum(drafted), "accepted": sum(accepted), "drafted_at": list(drafted),
+        "drafted": sum(drafted), "accepted": sum(accepted), "drafted_at": list(drafted), "tested_at": list(tested),
         "accepted_at": list(accepted), "acceptance_histogram": histogram.tolist(),
     }  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Figures of 2a from rows whose answers are known: artists, data and captions, not pixels."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,10 +9,10 @@ import pytest
 import specdec_rows as synthetic
 
 from lib import figures
-from lib.figures import Undrawable, specdec, specdec_speedup, style
+from lib.figures import Undrawable, specdec, specdec_categories, specdec_positions, specdec_speedup, style
 from lib.metrics import stats
 
-NAMES = ("2a_speedup", "2a_batch")
+NAMES = ("2a_speedup", "2a_batch", "2a_positions", "2a_categories")
 
 
 @pytest.fixture(autouse=True)
@@ -219,3 +221,92 @@ class TestBatchFigure:
         assert (drawn.data.n == 2).all()
         assert drawn.data[["low", "high"]].isna().all(axis=None)
         assert drawn.figure.axes[0].get_title(loc="left") == "160k: 2 batches per point"
+
+
+class TestPositionsFigure:
+    def test_conditional_is_solid_and_unconditional_dashed_as_counted(self):
+        drawn = specdec_positions.positions(every_row())
+        assert [ax.get_title(loc="left") for ax in drawn.figure.axes] == [
+            "160k: requests n = 20",
+            "3m: requests n = 20",
+        ]
+        for ax in drawn.figure.axes:
+            for arm, (drafted, tested, accepted) in synthetic.COUNTS.items():
+                if arm != "baseline":
+                    solid, dashed = line(ax, f"{arm} conditional"), line(ax, f"{arm} unconditional")
+                    assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
+                    assert solid.get_color() == dashed.get_color() == specdec.looks(drawn.data)[arm]["color"]
+                    np.testing.assert_allclose(solid.get_xdata(), [1, 2, 3, 4, 5])
+                    np.testing.assert_allclose(solid.get_ydata(), np.divide(accepted, tested))
+                    np.testing.assert_allclose(dashed.get_ydata(), np.divide(accepted, drafted[0]))
+        assert legend_labels(drawn) == ["ngram", "eagle", "draft", "conditional", "unconditional"]
+        assert "baseline" not in set(drawn.data.arm)
+
+    def test_one_backend_is_drawn_and_all_are_in_the_data(self):
+        rows = every_row(backends=("torch", "transformers", "vllm"))
+        rows.loc[rows.backend == "transformers", "tested_at"] = None
+        drawn = specdec_positions.positions(rows)
+        assert all(len(ax.get_lines()) == 6 for ax in drawn.figure.axes)
+        assert set(drawn.data.backend) == {"torch", "vllm"}, "transformers does not say what it drafted"
+        assert "In the plotted data only: backend vllm." in drawn.caption
+
+    def test_rows_without_drafts_are_refused_in_a_sentence(self):
+        rows = synthetic.latency_rows()
+        for nothing in (rows[rows.arm == "baseline"], rows.assign(tested_at=None), rows.drop(columns="tested_at")):
+            with pytest.raises(Undrawable, match="a method that drafts"):
+                specdec_positions.positions(nothing)
+
+    def test_few_requests_have_no_bands(self):
+        drawn = specdec_positions.positions(synthetic.latency_rows(per_category=1))
+        assert drawn.data.filter(regex="_low|_high").isna().all(axis=None)
+        assert drawn.data.unconditional.notna().all()
+
+
+class TestCategoriesFigure:
+    def test_tokens_and_speedup_against_the_overlap_of_the_category(self):
+        rows = every_row(per_category=7)
+        edits = (rows.category == "edit") & (rows.arm == "ngram")
+        rows.loc[edits, "s_per_token"] /= 2
+        drawn = specdec_categories.categories(rows)
+        upper, lower = drawn.figure.axes[:2], drawn.figure.axes[2:]
+        for tokens, speed in zip(upper, lower, strict=True):
+            np.testing.assert_allclose(line(tokens, "ngram").get_xdata(), sorted(synthetic.OVERLAP.values()))
+            np.testing.assert_allclose(line(tokens, "eagle").get_ydata(), (40 + 99) / 40)
+            np.testing.assert_allclose(line(speed, "ngram").get_ydata(), [1.4, 1.4, 1.4, 1.4, 2.8])
+            np.testing.assert_allclose(line(speed, "draft").get_ydata(), 0.8)
+            assert speed.get_yscale() == "log"
+            assert {text.get_text(): text.xy[0] for text in tokens.texts} == pytest.approx(synthetic.OVERLAP)
+            assert tokens.get_title(loc="left").endswith("requests n ≥ 7")
+        assert set(drawn.data.n) == {7}
+        assert drawn.data[["speedup_low", "tokens_per_forward_high"]].notna().all(axis=None)
+
+    def test_labels_do_not_touch(self):
+        drawn = specdec_categories.categories(every_row())
+        drawn.figure.draw_without_rendering()
+        for ax in drawn.figure.axes[:2]:
+            boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.x0)
+            assert len(boxes) == 5
+            assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
+
+    @pytest.mark.parametrize(
+        ("places", "expected"),
+        [
+            ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
+            ([0.5, 0.5, 0.52], [0.5, 0.6, 0.7]),
+            ([0.9, 0.95, 1.0], [0.8, 0.9, 1.0]),
+            ([], []),
+        ],
+    )
+    def test_spaced_keeps_the_gap_and_the_order(self, places, expected):
+        np.testing.assert_allclose(specdec_categories.spaced(np.array(places), 0.1), expected)
+
+    def test_requests_without_overlap_are_refused_in_a_sentence(self):
+        rows = synthetic.latency_rows()
+        for nothing in (rows.assign(prompt_overlap=None), rows.drop(columns="prompt_overlap")):
+            with pytest.raises(Undrawable, match="prompt_overlap"):
+                specdec_categories.categories(nothing)
+
+    def test_one_backend_is_drawn_and_all_are_in_the_data(self):
+        drawn = specdec_categories.categories(every_row(backends=("vllm", "torch")))
+        assert len(drawn.data) == 2 * 2 * 3 * 5
+        assert "In the plotted data only: backend vllm." in drawn.caption

@@ -142,6 +142,12 @@ def requests(table: pd.DataFrame, what: str = "requests") -> str:
     return f"{low} {what}" if low == high else f"{low} to {high} {what}"
 
 
+def others(table: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """Backends that are in the plotted data only, in words."""
+    left = sorted(set(table.backend) - set(shown.backend))
+    return f"In the plotted data only: backend {', '.join(left)}. " if left else ""
+
+
 def setting(rows: pd.DataFrame, pairs: pd.DataFrame | None = None) -> str:
     """What a caption says of engines, decoding, borrowed baselines and random weights."""
     text = f"Backend {', '.join(sorted(set(rows.backend)))}; {_decoding(rows)}. "
