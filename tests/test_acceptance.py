@@ -137,6 +137,17 @@ def test_tokens_per_forward_knows_neither_the_prefill_nor_the_cropped_bonus():
     assert (cut.tokens_per_forward, cut.mean_acceptance_length) == (5.5, 6)
 
 
+def test_tokens_that_the_prefill_made_are_no_step_s():
+    """transformers verifies its first draft together with the prompt."""
+    assert crop([5], [5], 3 + 6, first=3) == crop([5, 5], [5, 5], 3 + 6, first=3) == ([5], [5])
+    assert crop([5], [5], 3 + 2, first=3) == ([2], [2])
+    assert crop([5], [5], 2, first=3) == ([], []), "cut within the first tokens"
+    many = row(0, [5], [5]) | {"new_tokens": 9, "first": 3}
+    assert summarise(pd.DataFrame([many]), ["arm"]).tokens_per_forward[0] == 6
+    mixed = summarise(pd.DataFrame([many, row(0, [5], [5], arm="eagle")]), ["arm"])
+    assert mixed.tokens_per_forward.tolist() == [6, 6]
+
+
 def test_pooled_and_mean_of_requests_are_told_apart():
     table = pd.DataFrame([row(0, [5] * 90, [5] * 90), row(1, [5] * 10, [0] * 10)])
     summary = summarise(table, ["arm"]).iloc[0]

@@ -5,7 +5,8 @@ Every word has one meaning here, whatever the engine calls it.
 - **Step**: one forward of the target that verifies a draft of d >= 0 tokens, accepts the first a <= d of them and adds
   one token of its own, the *bonus* token: a + 1 tokens. A request's first token comes out of the prefill, which
   verifies nothing and costs what it costs without drafting, so it is no step:
-  new_tokens = 1 + sum over steps of (a + 1) - what lies behind the end of the output.
+  new_tokens = 1 + sum over steps of (a + 1) - what lies behind the end of the output. An engine that verifies its
+  first draft together with the prompt, as transformers does, has more than one *first* token and these are no step's.
 - **Draftless step**: d = 0; the drafter had nothing to offer, as n-gram lookup without a match. It makes one token.
 - **Cropped**: an engine goes on counting in its last step after the last token that is kept (max_new_tokens, or a stop
   id in the middle of the draft). A step cut short so keeps the drafts that have their place in it, as drafted
@@ -17,7 +18,7 @@ Every word has one meaning here, whatever the engine calls it.
 - **Mean acceptance length of drafted steps** = 1 + accepted / (steps - draftless steps). This is what vLLM reports. A
   drafter that rarely dares looks excellent by it: one draft of 9 right tokens in 100 steps makes it 10, and 1.09 of
   the one above.
-- **Tokens per forward** = (new_tokens - 1) / steps: what the output got out of each step. It is below the mean
+- **Tokens per forward** = (new_tokens - first) / steps: what the output got out of each step. It is below the mean
   acceptance length by the bonus tokens that were cropped.
 - **Per position** i = 1..k: *unconditional*, the share of drafted steps that accepted i tokens or more; their sum over
   i is the mean acceptance length of drafted steps less 1. *Conditional*, of the steps that put token i to the test
@@ -48,12 +49,15 @@ RATIOS = {  # metric: numerator, denominator; columns of `_counts`
 }
 
 
-def crop(drafted: Sequence[int], accepted: Sequence[int], new_tokens: int) -> tuple[list[int], list[int]]:
+def crop(
+    drafted: Sequence[int], accepted: Sequence[int], new_tokens: int, first: int = 1
+) -> tuple[list[int], list[int]]:
     """The steps of one request without what lies behind the end of its output.
 
     Args:
         drafted, accepted: per step, as the engine counted them; steps without a draft are among them.
         new_tokens: tokens of the output, the prefill's own included.
+        first: of these, how many the prefill made.
 
     Returns:
         drafted, accepted: per step that made a token of the output.
@@ -62,13 +66,13 @@ def crop(drafted: Sequence[int], accepted: Sequence[int], new_tokens: int) -> tu
         ValueError: where the steps cannot have made that output.
     """
     d, a = _steps(drafted, accepted)
-    made = 1 + int((a + 1).sum())
+    made = first + int((a + 1).sum())
     if not 1 <= new_tokens <= made:
         raise ValueError(
             f"{len(a)} steps and the prefill made {made} tokens, and the output has {new_tokens}; give every step, "
             "those without a draft included."
         )
-    room = new_tokens - 1 - (np.cumsum(a + 1) - (a + 1))  # places of the output left when the step began
+    room = new_tokens - first - (np.cumsum(a + 1) - (a + 1))  # places of the output left when the step began
     kept = room > 0
     return np.where(a < room, d, room)[kept].tolist(), np.minimum(a, room)[kept].tolist()
 
@@ -131,7 +135,8 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Acceptance per group of requests, say per arm or per arm and category.
 
     Args:
-        rows: of protocol "latency": one per request, arm and repeat, with prompt, new_tokens and what `describe` gives.
+        rows: of protocol "latency": one per request, arm and repeat, with prompt, new_tokens, what `describe` gives,
+            and `first` where an engine's prefill makes more than one token.
         by: columns that make a group.
 
     Returns:
@@ -146,7 +151,7 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         row = dict(zip(by, key, strict=True)) | {"requests": len(counts)}
         for metric, (numerator, denominator) in RATIOS.items():
             pair = counts[[numerator, denominator]].to_numpy(dtype=float).T
-            row |= _columns(metric, _ratio(pair)) | _columns(f"{metric}_of_requests", _mean_ratio(pair))
+            row |= _columns(metric, pooled(pair)) | _columns(f"{metric}_of_requests", _of_requests(pair))
         table.append(row)
     return pd.DataFrame(table)
 
@@ -154,13 +159,14 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def _counts(rows: pd.DataFrame) -> pd.DataFrame:
     """Sums per prompt of what `RATIOS` divides."""
     drafted_steps = rows.steps - rows.draftless_steps
+    first = rows["first"].fillna(1) if "first" in rows else 1
     return (
         rows[["steps", "drafted", "accepted"]]
         .assign(
             drafted_steps=drafted_steps,
             made=rows.steps + rows.accepted,
             made_by_drafted=drafted_steps + rows.accepted,
-            decoded=rows.new_tokens - 1,
+            decoded=rows.new_tokens - first,
         )
         .groupby(rows.prompt, sort=False)
         .sum()
@@ -186,8 +192,8 @@ def by_position(rows: pd.DataFrame, by: Sequence[str] = ("arm",)) -> pd.DataFram
             table.append(
                 dict(zip(by, key, strict=True))
                 | {"position": i + 1, "n": int(tested[:, i].sum()), "requests": len(tested)}
-                | _columns("conditional", _ratio(np.stack([accepted[:, i], tested[:, i]])))
-                | _columns("unconditional", _ratio(np.stack([accepted[:, i], tested[:, 0]])))
+                | _columns("conditional", pooled(np.stack([accepted[:, i], tested[:, i]])))
+                | _columns("unconditional", pooled(np.stack([accepted[:, i], tested[:, 0]])))
             )
     return pd.DataFrame(table)
 
@@ -198,12 +204,12 @@ def _per_prompt(rows: pd.DataFrame, column: str) -> np.ndarray:
     return lists.groupby(rows.prompt, sort=False).sum().to_numpy(dtype=float)
 
 
-def _ratio(pair: np.ndarray) -> stats.Interval:
-    """Sum over sum of pair [2, requests] with its interval."""
+def pooled(pair: np.ndarray) -> stats.Interval:
+    """Sum over sum of pair float64 [2, requests] with its 95 % bootstrap interval; requests over 0 are left out."""
     return _interval(pair, lambda x: x[..., 0, :].sum(-1) / x[..., 1, :].sum(-1))
 
 
-def _mean_ratio(pair: np.ndarray) -> stats.Interval:
+def _of_requests(pair: np.ndarray) -> stats.Interval:
     """Mean over requests of the ratio of pair [2, requests] with its interval."""
     return _interval(pair, lambda x: (x[..., 0, :] / x[..., 1, :]).mean(-1))
 
