@@ -2,8 +2,8 @@
 
 `params/<experiment>.yaml` holds `base` (parameters all presets share), `exclusive` (its runs measure time) and
 `presets`, each with `base`, `grid` (lists, multiplied out), `exclude` (combinations to leave out), `overrides` (other
-values for some cells: `where` says which, `set` says what), `gpus` per cell, `exclusive` and `label` (a template such
-as "{model}"). Expansion is pure: it reads the YAML and nothing else.
+values for some cells: `where` says which, `set` says what), `gpus` per cell (a number, or the parameter that holds it),
+`exclusive` and `label` (a template such as "{model}"). Expansion is pure: it reads the YAML and nothing else.
 """
 
 import itertools
@@ -53,8 +53,9 @@ def cells(
     """The cells of a preset, in the order of the YAML file, duplicates removed.
 
     `set_` overrides a parameter in every cell, then `only` keeps and `skip` drops the cells its filters select. A
-    filter is "name=value"; filters of one name select either value, filters of different names must all hold.
-    Raises ParameterError in one sentence for anything unknown or of the wrong type.
+    filter is "name=value"; filters of one name select either value, filters of different names must all hold, and the
+    value "all" selects every cell. Raises ParameterError in one sentence for anything unknown, of the wrong type, or
+    that leaves cells which cannot be compared.
     """
     document = load_yaml(experiment)
     presets = document["presets"]
@@ -68,6 +69,7 @@ def cells(
     if skip:
         dropped = _matching(grid, [_assignment(experiment, text) for text in skip], preset)
         grid = [c for c in grid if c not in dropped]
+    schema(experiment).check_grid([c.resolved() for c in grid])
     return grid
 
 
@@ -94,7 +96,8 @@ def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Ce
         if "label" in spec:
             params["label"] = spec["label"].format(**params)
         exclusive = spec.get("exclusive", document.get("exclusive", False))
-        found.append(Cell(experiment, params, spec.get("gpus", 0), exclusive))
+        gpus = spec.get("gpus", 0)
+        found.append(Cell(experiment, params, params[gpus] if isinstance(gpus, str) else gpus, exclusive))
     return found
 
 
@@ -116,6 +119,7 @@ def _assignment(experiment: str, text: str) -> tuple[str, Any]:
     if not equals:
         raise ParameterError(f"{text!r} is not a setting; write name=value, like model=ladder-1m.")
     check_names(experiment, [name])
+    name = schema(experiment).ALIASES.get(name, name)
     kind = schema(experiment).model_fields[name].annotation
     if kind is float:  # YAML 1.1 takes 1e-4 for text
         return name, _float(value)
@@ -149,4 +153,11 @@ def _matching(grid: list[Cell], filters: list[tuple[str, Any]], preset: str) -> 
 
 def _has(cell: Cell, name: str, value: Any) -> bool:
     """Whether giving the cell this value would leave it as it is: so `Qwen2.5-7B` also finds its full hub id."""
-    return getattr(resolve(cell.experiment, {**cell.params, name: value}), name) == getattr(cell.resolved(), name)
+    if value == "all":
+        return True
+    name = schema(cell.experiment).ALIASES.get(name, name)
+    try:
+        given = resolve(cell.experiment, {**cell.params, name: value})
+    except ParameterError:
+        return False  # no such value, or one that contradicts the cell: another group's model, say
+    return getattr(given, name) == getattr(cell.resolved(), name)

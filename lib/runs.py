@@ -106,15 +106,17 @@ def open_run(experiment: str, namespace: Mapping[str, Any]) -> Run:
 def prepare(experiment: str, params: Params) -> Path:
     """The folder of a run about to start, with config.yaml and env.json in it: `run_dir` where given, else a new one.
 
-    Raises ParameterError when `run_dir` already holds results or was prepared for other parameters.
+    Raises ParameterError when the run cannot be had, or `run_dir` already holds results or is for other parameters.
     """
+    if reason := params.unavailable():
+        raise ParameterError(reason)
     return _adopt(experiment, params) if params.run_dir else _create(experiment, params)
 
 
 def _create(experiment: str, params: Params) -> Path:
     """A new run folder, never an existing one, even within the same second."""
     parent = experiment_folder(experiment, params.runs_dir)
-    label = re.sub(r"[^A-Za-z0-9.@+-]+", "-", params.folder_label())[:60].strip("-.") or "run"
+    label = re.sub(r"[^A-Za-z0-9._@+-]+", "-", params.folder_label())[:60].strip("-.") or "run"
     name = f"{label}_{datetime.now():%Y%m%d_%H%M%S}_{config_hash(params)[:6]}"
     parent.mkdir(parents=True, exist_ok=True)
     for folder in (parent / (f"{name}-{n}" if n else name) for n in range(1000)):

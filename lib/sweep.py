@@ -40,13 +40,17 @@ class Task:
 
     @property
     def state(self) -> str:
-        """to run, done or stale, as `--dry-run` shows it."""
+        """to run, done, stale or left out, as `--dry-run` shows it."""
+        if reason := self.params.unavailable():
+            return f"left out: {reason}"
         if self.done is None:
             return "to run"
         return f"{'stale' if self.done.stale else 'done'}: {self.done.dir.name}"
 
     def is_due(self, rerun: str | None) -> bool:
         """Whether to run it: not done, or done and asked for again (`rerun` is None, "stale" or "all")."""
+        if self.params.unavailable():
+            return False
         return self.done is None or rerun == "all" or (rerun == "stale" and self.done.stale)
 
 
@@ -233,7 +237,8 @@ def main(
         return
     due = [task for task in tasks if task.is_due(rerun)]
     for task in (t for t in tasks if t not in due):
-        _say(f"{task.cell.label} is {task.state}" + ("; --rerun stale runs it again" if task.done.stale else ""))
+        stale = task.state.startswith("stale")
+        _say(f"{task.cell.label} is {task.state}" + ("; --rerun stale runs it again" if stale else ""))
     try:
         failures = run_all(due, jobs)
     except KeyboardInterrupt:

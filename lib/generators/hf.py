@@ -38,7 +38,7 @@ def call_generate(
     """
     torch.manual_seed(int(uniforms(seed, 0, 1)[0] * 2**63))
     record = _LogprobRecorder(params)
-    with _own_generation_config(model):
+    with own_generation_config(model):
         out = model.generate(
             prompt.unsqueeze(0),
             attention_mask=torch.ones_like(prompt).unsqueeze(0),
@@ -68,7 +68,7 @@ def _config(params: SamplingParams, n: int) -> GenerationConfig:
 
 
 @contextmanager
-def _own_generation_config(model: nn.Module) -> Iterator[None]:
+def own_generation_config(model: nn.Module) -> Iterator[None]:
     """Empty the model's generation_config: `generate` fills whatever a caller leaves unset from it."""
     saved, model.generation_config = model.generation_config, GenerationConfig()
     try:

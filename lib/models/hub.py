@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from lib.models import dummy as dummies
 from lib.models import locate
@@ -68,6 +68,46 @@ class LoadedModel:
         torch.cuda.empty_cache()
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What can be said of a model without its weights.
+
+    `folder` is None for a model made of random weights; `dtype` is what "auto" would load it in; `context` its positions.
+    """
+
+    name: str
+    folder: Path | None
+    tokenizer: "PreTrainedTokenizerBase"
+    stop_ids: tuple[int, ...]
+    parameters: int
+    context: int
+    dtype: str
+
+
+def outline(name: str, trust_remote_code: bool = False) -> Outline:
+    """The outline of a model by any name, for an engine that loads the weights itself; ModelError as for `load`."""
+    name = resolve_name(name)
+    entry = lookup(name)
+    locate.check(name)
+    folder = locate.folder(name, trust_remote_code)
+    try:
+        tokenizer = _tokenizer(folder, trust_remote_code)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        generation = GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").exists() else None
+        parameters = entry.parameters if entry else _size(folder, trust_remote_code)
+    except LOADING_ERRORS as error:
+        raise ModelError(_why_not(folder, error)) from error
+    stops, dtype = _stop_ids(generation, tokenizer), _dtype("auto", name, _device("auto"))
+    return Outline(name, folder, tokenizer, stops, parameters, config.max_position_embeddings, dtype)
+
+
+def outline_of(lm: LoadedModel) -> Outline:
+    """The outline of a model that is loaded."""
+    folder = None if lm.dummy else locate.folder(lm.name)
+    dtype, context = str(lm.dtype).removeprefix("torch."), lm.model.config.max_position_embeddings
+    return Outline(lm.name, folder, lm.tokenizer, lm.stop_ids, lm.parameters, context, dtype)
+
+
 @contextmanager
 def loaded(name: str, **options: Any) -> Iterator[LoadedModel]:
     """`load(name, **options)` for the length of a with block; afterwards the model is freed."""
@@ -110,7 +150,7 @@ def load(
         device=place,
         parameters=total,
         non_embedding_parameters=non_embedding,
-        stop_ids=_stop_ids(model, tokenizer),
+        stop_ids=_stop_ids(model.generation_config, tokenizer),
         dummy=load_format == "dummy",
     )
 
@@ -237,9 +277,9 @@ def _why_not(folder: Path, error: BaseException) -> str:
     return f"The model in '{folder}' cannot be loaded ({first}): check the folder, or get the model again."
 
 
-def _stop_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+def _stop_ids(generation: GenerationConfig | None, tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     declared = [tokenizer.eos_token_id]
-    if model.generation_config is not None:
-        ids = model.generation_config.eos_token_id
+    if generation is not None:
+        ids = generation.eos_token_id
         declared += ids if isinstance(ids, list) else [ids]
     return tuple(sorted({int(i) for i in declared if i is not None}))

@@ -50,6 +50,23 @@ def folder(name: str, trust_remote_code: bool = False) -> Path:
         raise ModelError(_why_not(name, error)) from error
 
 
+def head_folder(name: str) -> Path:
+    """The folder of a checkpoint without a tokenizer of its own, such as an EAGLE head, downloaded if need be.
+
+    Raises ModelError, in one sentence, when it cannot be had.
+    """
+    if Path(name).is_absolute():
+        return Path(name)
+    config = try_to_load_from_cache(name, "config.json", cache_dir=constants.HF_HUB_CACHE)
+    if isinstance(config, str):
+        return Path(config).parent
+    check(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=FILES))
+    except Exception as error:  # as in check
+        raise ModelError(_why_not(name, error)) from error
+
+
 def cached(hub_id: str) -> Path | None:
     """The snapshot of a hub model in the local cache when it is complete, else None; asks no network."""
     config = try_to_load_from_cache(hub_id, "config.json", cache_dir=constants.HF_HUB_CACHE)

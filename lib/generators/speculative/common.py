@@ -39,7 +39,7 @@ class Response:
 
     `drafted` and `accepted` are as the engine counted them, step by step: drafts accepted behind the end of the output
     are among them, and `lib.metrics.acceptance.crop` takes them out, alike for all engines. The token that the prefill
-    yields is no step, so an uncropped output has 1 + sum(accepted_i + 1) tokens.
+    yields is no step, so an uncropped output has first + sum(accepted_i + 1) tokens.
     """
 
     tokens: list[int]  # new tokens, the stop id included where one came
@@ -50,6 +50,7 @@ class Response:
     decode_s: float
     draft_s: float | None = None  # of decode_s, spent drafting; None where the engine does not tell
     verify_s: float | None = None  # of decode_s, spent in the target's forwards
+    first: int = 1  # tokens that the prefill yielded; more than one where an engine verifies its first draft there
 
 
 class Arm(Protocol):

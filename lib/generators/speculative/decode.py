@@ -23,11 +23,15 @@ from lib.generators.speculative.ragged_cache import RaggedCache, own_attention, 
 
 
 class TorchArm:
-    """One drafter on one transformers model (eval mode)."""
+    """One drafter on one transformers model (eval mode).
 
-    def __init__(self, model: nn.Module, drafter: Drafter, decoding: Decoding) -> None:
+    With `creep`, a step records how many drafts were right and keeps one token all the same, so that every position of
+    the answer is drafted from: for traces, not for speed.
+    """
+
+    def __init__(self, model: nn.Module, drafter: Drafter, decoding: Decoding, creep: bool = False) -> None:
         self.name = drafter.name
-        self._model, self._drafter, self._decoding = model, drafter, decoding
+        self._model, self._drafter, self._decoding, self._creep = model, drafter, decoding, creep
 
     def __enter__(self) -> Self:
         return self
@@ -43,16 +47,22 @@ class TorchArm:
                 f"{context} positions: shorten the prompt or lower max_new_tokens."
             )
         with torch.inference_mode(), own_attention(self._model):
-            return _Batch(self._model, self._drafter, self._decoding, prompts, seeds).answer()
+            return _Batch(self._model, self._drafter, self._decoding, prompts, seeds, self._creep).answer()
 
 
 class _Batch:
     """Requests decoded together, from their prompts to their last tokens."""
 
     def __init__(
-        self, model: nn.Module, drafter: Drafter, decoding: Decoding, prompts: list[list[int]], seeds: list[int]
+        self,
+        model: nn.Module,
+        drafter: Drafter,
+        decoding: Decoding,
+        prompts: list[list[int]],
+        seeds: list[int],
+        creep: bool,
     ) -> None:
-        self._model, self._drafter, self._decoding = model, drafter, decoding
+        self._model, self._drafter, self._decoding, self._creep = model, drafter, decoding, creep
         self._device = next(model.parameters()).device
         self._stops = np.array(decoding.stop_ids)
         self._responses = [Response([], [], [], 0.0, 0.0, 0.0, 0.0, 0.0) for _ in prompts]
@@ -107,7 +117,7 @@ class _Batch:
         logits = self._verify(draft)
         tokens, kept, path = self._accept(draft, logits)
         verified = self._clock()
-        counts = kept + 1
+        counts = np.ones_like(kept) if self._creep else kept + 1
         rows.append(tokens, counts)
         features = self._features
         if features is not None and path is not None:

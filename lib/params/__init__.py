@@ -1,0 +1,107 @@
+"""Typed parameters: what an experiment may be told.
+
+One pydantic model per experiment (a module here) holds every parameter with its default, its help and its limits. `resolve` turns what
+a user typed (papermill's `-p`, a YAML cell, a notebook's globals) into that model or into one sentence that says what
+to type instead. Nothing is guessed and no unknown name is accepted: a misspelt parameter that silently runs the default
+is the most expensive mistake a sweep can make.
+
+No model stack is imported here: a mistake has to surface in a second, before anything loads.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from lib.params.base import NOT_HASHED, ParameterError, Params, nearest
+from lib.params.scaling import Scaling, split_arm
+from lib.params.specdec import SpecDec
+
+__all__ = [
+    "EXPERIMENTS",
+    "NOT_HASHED",
+    "ParameterError",
+    "Params",
+    "Scaling",
+    "SpecDec",
+    "check_names",
+    "config_hash",
+    "nearest",
+    "resolve",
+    "schema",
+    "split_arm",
+]
+
+EXPERIMENTS: dict[str, type[Params]] = {
+    "1a3_scaling": Scaling,
+    "2a_specdec": SpecDec,
+    "bench/sampling": Scaling,
+    "bench/growth": Scaling,
+    "bench/specdec": SpecDec,
+}
+
+
+def schema(experiment: str) -> type[Params]:
+    """The parameter model of an experiment; ParameterError names the nearest experiment for any other name."""
+    if experiment not in EXPERIMENTS:
+        raise ParameterError(f"There is no experiment {experiment!r}; {nearest(experiment, EXPERIMENTS)}")
+    return EXPERIMENTS[experiment]
+
+
+def check_names(experiment: str, names: Iterable[str]) -> None:
+    """Raise ParameterError for the first name that is not a parameter of the experiment, nor an alias of one."""
+    known = schema(experiment).model_fields
+    for name in names:
+        if name not in known and name not in schema(experiment).ALIASES:
+            raise ParameterError(f"{experiment} has no parameter {name!r}; {nearest(str(name), known)}")
+
+
+def resolve(experiment: str, raw: Mapping[str, Any]) -> Params:
+    """The typed, complete configuration; everything not in `raw` takes its default.
+
+    Raises ParameterError, one sentence, for an unknown experiment or name, a wrong type or a value out of range.
+    """
+    cls = schema(experiment)
+    check_names(experiment, raw)
+    try:
+        return cls.model_validate(_by_own_name(cls, raw))
+    except ValidationError as error:
+        raise ParameterError(_sentence(cls, error)) from None
+
+
+def _by_own_name(cls: type[Params], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with aliases replaced by the parameters they mean; ParameterError where both are given and differ."""
+    values = {name: value for name, value in raw.items() if name not in cls.ALIASES}
+    for alias, name in ((a, n) for a, n in cls.ALIASES.items() if a in raw):
+        if name in values and values[name] != raw[alias]:
+            raise ParameterError(f"{alias} is another name for {name}, and they differ; give one of them.")
+        values[name] = raw[alias]
+    return values
+
+
+def _sentence(cls: type[Params], error: ValidationError) -> str:
+    """The first complaint of pydantic as one sentence with the parameter, the value and what to type."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":  # raised by our own validators, already a sentence
+        return str(first["ctx"]["error"])
+    name, value = str(first["loc"][0]), first["input"]
+    expected = first["msg"].removeprefix("Input should be ")
+    expected = expected.replace("a valid integer", "a whole number").replace("a valid ", "a ")
+    sentence = f"Parameter {name!r} is {value!r} but should be {expected}"
+    annotation = cls.model_fields[name].annotation
+    if first["type"] == "string_type" and isinstance(value, int | float):
+        return f"{sentence}; papermill reads -p values as numbers where it can, so type -r {name} {value}."
+    if first["type"] == "list_type" and annotation == list[str] and isinstance(value, str):
+        items = ", ".join(re.findall(r"[\w@.-]+", value))
+        return f"{sentence}; type -y '{name}: [{items}]' to papermill, or --set '{name}=[{items}]' to the sweep."
+    return f"{sentence} ({cls.model_fields[name].description})."
+
+
+def config_hash(params: Params) -> str:
+    """sha256 (hex) of the canonical JSON of all parameters that can change a result."""
+    values = {k: v for k, v in params.model_dump(mode="json").items() if k not in NOT_HASHED}
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

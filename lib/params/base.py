@@ -1,0 +1,56 @@
+"""What the parameters of every experiment share, and the sentence that a wrong one ends in."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NOT_HASHED = frozenset({"label", "preset", "run_dir", "runs_dir"})  # where a result lands does not change the result
+
+
+class ParameterError(ValueError):
+    """A parameter that cannot be used; the message is one sentence for the person who typed it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A clause that helps someone who typed `name`: the nearest of the known names, or all of them."""
+    names = list(known)
+    lower = {k.lower(): k for k in names}
+    match = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return f"did you mean {lower[match[0]]!r}?" if match else f"choose one of {', '.join(names)}."
+
+
+class Params(BaseModel):
+    """What every experiment shares; the experiment's own parameters are added by a subclass."""
+
+    ALIASES: ClassVar[dict[str, str]] = {}  # other names that users may type, and the parameters they mean
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=False)
+
+    seed: int = Field(0, ge=0, description="seed of prompts, sampling and the order of timed passes")
+    label: str = Field("", description="first part of the run folder's name; empty = the model's name")
+    preset: str = Field("", description="the preset this cell came from, for the record")
+    run_dir: str = Field("", description="folder of this run; empty = a new one under runs_dir")
+    runs_dir: str = Field("", description="folder that holds all runs; empty = runs/ of the repository")
+
+    def folder_label(self) -> str:
+        """The first part of the run folder's name."""
+        return self.label or "run"
+
+    def unavailable(self) -> str | None:
+        """Why this run cannot be had at all, whatever the machine: one sentence; None where it can.
+
+        A sweep leaves such a cell out and says so.
+        """
+        return None
+
+    @classmethod
+    def check_grid(cls, cells: Sequence[Self]) -> None:
+        """Raise ParameterError where runs of one grid could not be compared with each other."""
+
+    def modules(self) -> tuple[str, ...]:
+        """Modules of `lib` the run loads by name: invisible in a notebook's imports, yet they decide its results."""
+        return ()
+
+

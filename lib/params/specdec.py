@@ -1,0 +1,159 @@
+"""The parameters of 2a: one method of drafting, on one model and one engine, against the baseline of the same engine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from lib.params.base import ParameterError, Params, nearest
+
+ENGINE = ("backend", "dtype", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len")
+
+
+class SpecDec(Params):
+    """2a: what does self-drafting buy?"""
+
+    ALIASES: ClassVar[dict[str, str]] = {  # the published plan's names
+        "num_tokens": "num_speculative_tokens",
+        "ngram_prompt_lookup_max": "prompt_lookup_max",
+    }
+
+    group: str = Field("", description="group of the published plan, such as qwen2_7b; empty = the model's")
+    model: str = Field("ladder-1m", min_length=1, description="ladder name, short name, hub id or folder")
+    method: Literal["baseline", "ngram", "draft", "eagle", "hybrid"] = Field(
+        "ngram", description="who drafts: baseline (nobody), ngram, draft, eagle, hybrid (ngram over eagle)"
+    )
+    backend: Literal["torch", "transformers", "vllm"] = Field("torch", description="engine: torch, transformers, vllm")
+    num_speculative_tokens: int = Field(5, ge=1, le=64, description="tokens drafted per step at most")
+    prompt_lookup_max: int = Field(4, ge=1, description="ngram: longest suffix looked up, in tokens")
+    prompt_lookup_min: int = Field(1, ge=1, description="ngram: shortest suffix looked up, in tokens")
+    draft_sample_method: Literal["greedy", "probabilistic"] = Field(
+        "greedy", description="eagle, draft: propose the likeliest token, or sample it"
+    )
+    tree_width: int = Field(1, ge=1, le=8, description="eagle: candidates followed per depth; 1 = a chain")
+    eagle_model: str = Field("", description="EAGLE head: hub id or folder; empty = the group's, or one trained here")
+    draft_model: str = Field("", description="draft model; empty = the group's")
+    benchmark: str = Field("", description="JSONL file with prompts; empty = the project's own requests")
+    requests: int = Field(12, ge=0, description="requests taken from the benchmark; 0 = all of a file")
+    max_new_tokens: int = Field(64, ge=2, description="new tokens per request at most")
+    temperature: float = Field(0.0, ge=0, allow_inf_nan=False, description="sampling temperature; 0 = greedy")
+    top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0 = off")
+    top_p: float = Field(1.0, gt=0, le=1, description="keep the smallest set of tokens with this mass; 1 = off")
+    batch_size: int = Field(1, ge=1, description="requests decoded together where latency is measured")
+    batch_sizes: list[int] = Field([1, 8], description="batch sizes of the throughput curve; [] = none")
+    batch_requests: int = Field(16, ge=1, description="requests behind each point of that curve")
+    traces: int = Field(6, ge=0, description="requests whose every position is drafted, for the replay; 0 = none")
+    repeats: int = Field(1, ge=1, description="timed passes of each arm")
+    paired: bool = Field(True, description="time the baseline in this run too; off: take the group's baseline run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto = as the model was saved"
+    )
+    device: str = Field("auto", min_length=1, description="auto, cpu, cuda, cuda:1, ...")
+    threads: int = Field(1, ge=1, description="CPU threads of the model; 1 gives the steadiest times")
+    load_format: Literal["auto", "dummy"] = Field("auto", description="auto, or dummy = random weights (cost only)")
+    tensor_parallel_size: int = Field(1, ge=1, description="vllm: GPUs that share one model")
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="vllm: share of the memory it may take")
+    max_model_len: int = Field(0, ge=0, description="vllm: longest sequence in tokens; 0 = as the model says")
+    trust_remote_code: bool = Field(False, description="allow a hub model to run its own code")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _group_and_model(cls, raw: dict) -> dict:
+        """Each names the other: a group its model, a model its group."""
+        from lib.models import registry
+
+        group, model = raw.get("group", ""), raw.get("model")
+        if not isinstance(group, str) or not isinstance(model, str | None):
+            return raw  # the types are complained about later
+        if group:
+            meant = registry.resolve_name(registry.group(group).model)
+            if model is not None and registry.resolve_name(model) not in (meant, registry.resolve_name(cls._default())):
+                raise ValueError(f"Group {group!r} means {meant}, not {model}; give one of the two.")
+            return raw | {"model": meant}
+        name = registry.resolve_name(model or cls._default())
+        return raw | {"model": name, "group": registry.group_of(name)}
+
+    @classmethod
+    def _default(cls) -> str:
+        return cls.model_fields["model"].get_default()
+
+    @field_validator("eagle_model", "draft_model")
+    @classmethod
+    def _canonical(cls, name: str) -> str:
+        from lib.models import registry
+
+        return registry.resolve_name(name) if name else ""
+
+    @field_validator("benchmark")
+    @classmethod
+    def _existing(cls, path: str) -> str:
+        if path and not Path(path).expanduser().is_file():
+            raise ValueError(f"There is no benchmark file {path!r}; give a JSONL file with one prompt per line.")
+        return str(Path(path).expanduser().resolve()) if path else ""
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _positive(cls, sizes: list[int]) -> list[int]:
+        if any(size < 1 for size in sizes):
+            raise ValueError(f"batch_sizes is {sizes}, but a batch holds at least one request; leave out the others.")
+        return sizes
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.prompt_lookup_min > self.prompt_lookup_max:
+            raise ValueError(
+                f"prompt_lookup_min {self.prompt_lookup_min} is above prompt_lookup_max {self.prompt_lookup_max}; "
+                "lower it."
+            )
+        if self.tree_width > 1 and (self.method != "eagle" or self.backend != "torch" or self.batch_size > 1):
+            raise ValueError("tree_width above 1 needs method eagle, backend torch and batch_size 1; set it to 1.")
+        if self.backend == "transformers" and (self.batch_size > 1 or self.prompt_lookup_min > 1):
+            raise ValueError("transformers drafts for one prompt at a time, looking up from one token on; set "
+                             "batch_size and prompt_lookup_min to 1.")  # fmt: skip
+        if not self.requests and not self.benchmark:
+            raise ValueError("requests is 0, which means all of a file, but there is no benchmark file; give one.")
+        return self
+
+    def folder_label(self) -> str:
+        """`<group>_<method>`, as the published plan names its folders."""
+        return self.label or f"{self.group}_{self.method}"
+
+    def modules(self) -> tuple[str, ...]:
+        """The drafter, which is imported by name."""
+        return (f"lib.generators.speculative.{self.method}",)
+
+    def unavailable(self) -> str | None:
+        """Why the engine, or the model, has no such method."""
+        from lib.generators import speculative
+        from lib.models import registry
+
+        if self.method not in speculative.SUPPORTED[self.backend]:
+            can = ", ".join(speculative.SUPPORTED[self.backend])
+            return f"{self.backend} has no method {self.method}; it has {can}."
+        known = registry.group(self.group)
+        if self.method in ("eagle", "hybrid") and not (self.eagle_model or known.eagle):
+            return f"{self.group} has no EAGLE head that we know of; give one as eagle_model."
+        if self.method == "draft" and not (self.draft_model or known.draft):
+            return f"{self.group} has no draft model of its vocabulary that we know of; give one as draft_model."
+        if self.backend == "torch" and self.method in ("eagle", "hybrid") and known.eagle_method == "eagle3" and not self.eagle_model:
+            return f"{known.eagle} is an EAGLE-3 head, which only the vllm backend runs; set backend=vllm."
+        if self.backend == "vllm" and self.method == "eagle" and known.eagle_architecture == "qwen2" and not self.eagle_model:
+            return (
+                "vLLM registers no EagleQwen2ForCausalLM; convert the head with 'python -m lib.models.eagle convert "
+                f"--input-model {known.eagle} --output-model FOLDER' and give eagle_model=FOLDER."
+            )
+        return None
+
+    @classmethod
+    def check_grid(cls, cells: Sequence[Self]) -> None:
+        """Arms of one group are compared, so their engines must be set alike: cache room and batching differ else."""
+        first: dict[str, Self] = {}
+        for cell in cells:
+            other = first.setdefault(cell.group, cell)
+            for name in ENGINE:
+                if getattr(cell, name) != getattr(other, name):
+                    raise ParameterError(
+                        f"{cell.folder_label()} and {other.folder_label()} differ in {name} ({getattr(cell, name)} and "
+                        f"{getattr(other, name)}), so their times cannot be compared; give both the same."
+                    )

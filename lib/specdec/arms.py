@@ -1,0 +1,99 @@
+"""The baseline and the method of a run, made ready on its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from lib.generators.speculative.baseline import Baseline
+from lib.generators.speculative.common import Arm, Decoding, Speculation
+from lib.generators.speculative.decode import TorchArm
+from lib.generators.speculative.drafting import Drafter
+from lib.models import hub
+from lib.models.registry import ModelError
+from lib.specdec.target import Target
+
+
+@contextmanager
+def ready(target: Target, log: Path, seats: int) -> Iterator[list[Arm]]:
+    """The arms of a run, the baseline first where it is paired; engines live inside.
+
+    `log` is where an engine in a process of its own prints; `seats` the most requests that come together.
+    """
+    method, paired = target.params.method, target.params.paired
+    methods = ["baseline"] if method == "baseline" else [*(["baseline"] if paired else []), method]
+    make = {"torch": _torch, "transformers": _transformers, "vllm": _vllm}[target.params.backend]
+    with ExitStack() as stack:
+        yield [stack.enter_context(arm) for arm in make(target, methods, log, seats)]
+
+
+def drafter(target: Target, speculation: Speculation, decoding: Decoding) -> Drafter:
+    """Who drafts for `speculation.method` in the torch backend."""
+    if speculation.method == "baseline":
+        return Baseline()
+    if speculation.method == "ngram":
+        from lib.generators.speculative.ngram import Ngram
+
+        return Ngram(speculation)
+    if speculation.method == "draft":
+        from lib.generators.speculative.draft import DraftModel
+
+        return DraftModel(draft_model(target).model, speculation, decoding)
+    from lib.generators.speculative.eagle import Eagle
+    from lib.generators.speculative.eagle_tree import EagleTree
+    from lib.generators.speculative.hybrid import Hybrid
+    from lib.models import eagle_files
+
+    head = eagle_files.load(target.drafter_folder(), target.lm.model)
+    if speculation.tree_width > 1:
+        return EagleTree(head, speculation, decoding)
+    eagle = Eagle(head, speculation, decoding)
+    return Hybrid(eagle, speculation) if speculation.method == "hybrid" else eagle
+
+
+def draft_model(target: Target) -> hub.LoadedModel:
+    """The draft model, on the target's device and in its dtype; ModelError where it reads other token ids."""
+    params = target.params
+    names = {"device", "load_format", "trust_remote_code"}
+    dtype = str(target.lm.dtype).removeprefix("torch.")
+    small = hub.load(target.drafter_name, dtype=dtype, **params.model_dump(include=names))
+    theirs, ours = small.model.config.vocab_size, target.lm.model.config.vocab_size
+    if theirs != ours:
+        raise ModelError(
+            f"{small.name} has {theirs} token ids and {target.lm.name} {ours}: give a draft model of one vocabulary."
+        )
+    return small
+
+
+def _torch(target: Target, methods: Sequence[str], log: Path, seats: int) -> list[Arm]:
+    decoding = target.decoding
+    return [TorchArm(target.lm.model, drafter(target, target.speculation(m), decoding), decoding) for m in methods]
+
+
+def _transformers(target: Target, methods: Sequence[str], log: Path, seats: int) -> list[Arm]:
+    from lib.generators.speculative.hf_arm import TransformersArm
+
+    assistant = draft_model(target).model if "draft" in methods else None
+    return [TransformersArm(target.lm.model, target.speculation(m), target.decoding, assistant) for m in methods]
+
+
+def _vllm(target: Target, methods: Sequence[str], log: Path, seats: int) -> list[Arm]:
+    from lib.generators.speculative.vllm_backend import Engine, VllmArm
+
+    params = target.params
+    engine = Engine(
+        model=target.outline.folder,
+        dtype=target.outline.dtype if params.dtype == "auto" else params.dtype,
+        max_model_len=target.context,
+        max_num_seqs=seats,
+        tensor_parallel_size=params.tensor_parallel_size,
+        gpu_memory_utilization=params.gpu_memory_utilization,
+        seed=params.seed,
+        threads=params.threads,
+    )
+    folder = target.drafter_folder() if {"eagle", "draft"} & set(methods) else None
+    return [
+        VllmArm(engine, target.speculation(m), target.decoding, log, folder if m in ("eagle", "draft") else None)
+        for m in methods
+    ]
