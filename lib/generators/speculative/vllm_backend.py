@@ -20,14 +20,20 @@ class Engine:
     """The engine that all arms of a comparison share; vLLM's names and meanings."""
 
     model: Path  # folder of the target
-    dtype: str = "float32"
-    max_model_len: int = 1024  # tokens, prompt and output; drafts near the end are cut short
+    dtype: str = "float32"  # by name: vLLM's "auto" makes a float32 model half as precise
+    max_model_len: int = 0  # tokens, prompt and output; 0: as many as the model has positions for
     max_num_seqs: int = 64  # largest batch
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9  # of a GPU's memory; the CPU build does not use it
     enforce_eager: bool = False  # without torch.compile and CUDA graphs
     seed: int = 0
-    threads: int = 1  # CPU threads of torch
+    load_format: str = "auto"  # or "dummy": random weights
+    trust_remote_code: bool = False
+    threads: int = 1  # of the CPU build
+
+    def __post_init__(self) -> None:
+        if self.dtype == "auto":
+            raise ModelError("vLLM's dtype 'auto' rounds a float32 model: name float32, bfloat16 or float16.")
 
 
 def speculative_config(speculation: Speculation, drafter: Path | None = None) -> dict[str, Any] | None:
@@ -45,7 +51,7 @@ def speculative_config(speculation: Speculation, drafter: Path | None = None) ->
             "prompt_lookup_max": speculation.prompt_lookup_max,
             "prompt_lookup_min": speculation.prompt_lookup_min,
         }
-        return {"method": "ngram", **config, **lookup}
+        return config | {"method": "ngram", **lookup}
     if speculation.method not in ("draft", "eagle"):
         raise ModelError(f"vLLM does not draft by {speculation.method!r}: use baseline, ngram, eagle or draft.")
     if speculation.tree_width > 1:
@@ -53,8 +59,7 @@ def speculative_config(speculation: Speculation, drafter: Path | None = None) ->
     if drafter is None:
         raise ModelError(f"{speculation.method!r} needs a folder to draft from, and none was given.")
     method = "draft_model" if speculation.method == "draft" else eagle_method(read_config(drafter))
-    sampled = {"draft_sample_method": speculation.draft_sample_method}
-    return {"method": method, "model": str(drafter), **config, **sampled}
+    return config | {"method": method, "model": str(drafter), "draft_sample_method": speculation.draft_sample_method}
 
 
 class VllmArm:
@@ -101,6 +106,11 @@ class VllmArm:
         else:
             self._worker.kill()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the engine, and the id of its process group."""
+        return self._worker.pid
+
     def run(self, prompts: list[list[int]], seeds: list[int]) -> list[Response]:
         """Answer prompts (token ids) as one batch.
 
@@ -109,7 +119,10 @@ class VllmArm:
         if len(prompts) > self.engine.max_num_seqs:
             raise ModelError(f"A batch of {len(prompts)} needs max_num_seqs={len(prompts)} in the engine.")
         needed = max(map(len, prompts)) + self._decoding.max_new_tokens
-        if needed > self.engine.max_model_len:
-            raise ModelError(f"A prompt and its answer take {needed} tokens: max_model_len must be at least that.")
+        if needed > (longest := self.facts["max_model_len"]):
+            raise ModelError(
+                f"A prompt and its answer take {needed} tokens and the engine {longest}: raise max_model_len, as far "
+                "as the model has positions, or lower max_new_tokens."
+            )
         answer = self._worker.ask({"prompts": prompts, "seeds": seeds})
         return [Response(**response) for response in answer["responses"]]

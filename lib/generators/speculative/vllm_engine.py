@@ -8,6 +8,7 @@ request at a time can be read. Either way the sums must agree with the engine's 
 
 import dataclasses
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +18,14 @@ from vllm import LLM, SamplingParams
 from vllm.engine.arg_utils import EngineArgs
 from vllm.platforms import current_platform
 
-from lib.generators.speculative import vllm_correction
+from lib.generators.speculative import vllm_correction, vllm_head, vllm_says
 
 PER_REQUEST = "per_request_spec_decode_metrics"
 COUNTERS = ("num_drafts", "num_draft_tokens", "num_accepted_tokens")
+OPTIONS = (  # of ours that are vLLM's by the same name
+    "model", "dtype", "max_num_seqs", "tensor_parallel_size", "gpu_memory_utilization", "enforce_eager", "seed",
+    "load_format", "trust_remote_code",
+)  # fmt: skip
 WARM_UP = [1, 2, 1, 2]  # a prompt that an n-gram finds again: vLLM compiles its lookup when it is first used
 Counts = tuple[int, ...]  # in the order of COUNTERS
 
@@ -61,11 +66,12 @@ class Engine:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._decoding, self._speculative = options["decoding"], options["speculative_config"]
+        self._check_drafter()
         self._per_request = any(field.name == PER_REQUEST for field in dataclasses.fields(EngineArgs))
         metrics = {PER_REQUEST: "detailed"} if self._speculative and self._per_request else {}
-        keys = ("model", "dtype", "max_model_len", "max_num_seqs", "tensor_parallel_size", "gpu_memory_utilization")
         self._llm = LLM(
-            **{key: options[key] for key in (*keys, "enforce_eager", "seed")},
+            **{key: options[key] for key in OPTIONS},
+            max_model_len=options["max_model_len"] or None,
             speculative_config=self._speculative,
             enable_prefix_caching=False,  # the second run of a prompt must cost what the first did
             generation_config="vllm",  # not the model's own filters: all engines decode under one law
@@ -75,6 +81,13 @@ class Engine:
         )
         self._corrected = self._correct_sampling(options["tensor_parallel_size"])
         self.answer([WARM_UP], [0])
+
+    def _check_drafter(self) -> None:
+        """ModelError for an EAGLE head of an architecture that this vLLM has no class for."""
+        method = (self._speculative or {}).get("method", "")
+        if method.startswith("eagle"):
+            says, values = vllm_says.facts(), vllm_head.read_config(Path(self._speculative["model"]))
+            vllm_head.check_registered(values, method, says["architectures"], says["version"])
 
     def _correct_sampling(self, tensor_parallel_size: int) -> bool:
         """Put right what vLLM's CPU build does wrong when it samples with drafts; refuse where that is out of reach."""

@@ -42,9 +42,10 @@ def architecture(values: dict[str, Any], method: str) -> str:
     return name if name.startswith(prefix) or (method == "eagle3" and name.endswith("Eagle3")) else prefix + name
 
 
-def check_registered(name: str, registered: Collection[str], version: str) -> None:
-    """ModelError unless vLLM knows the head's architecture."""
-    if name not in registered:
+def check_registered(values: dict[str, Any], method: str, registered: Collection[str], version: str) -> None:
+    """ModelError unless vLLM has a class for a head; heads in the format of `speculators` are translated by vLLM."""
+    name = architecture(values, method)
+    if name not in registered and "speculators_model_type" not in values:
         raise ModelError(f"vLLM {version} has no {name}, so it cannot load this head: {CONVERT}.")
 
 

@@ -15,14 +15,20 @@ from lib import paths
 from lib.models.registry import ModelError
 
 INTERPRETER = paths.ROOT / ".venv-vllm" / "bin" / "python"  # what `make vllm` builds
-WORKER = ("-m", "lib.generators.speculative.vllm_worker")
+WORKER = ("-m", "lib.generators.speculative.vllm_worker")  # and the file descriptor for its answers
 POLL = 1.0  # seconds between looks at whether the worker still lives
 PATIENCE = 30.0  # seconds for an idle engine to end by itself
 
 
+def installed() -> bool:
+    """Whether this interpreter has vLLM; a mere folder of that name on the path has no origin."""
+    spec = importlib.util.find_spec("vllm")
+    return spec is not None and spec.origin is not None
+
+
 def interpreter() -> Path:
     """The Python that has vLLM: this one, or that of `.venv-vllm`; ModelError where neither has it."""
-    if importlib.util.find_spec("vllm"):
+    if installed():
         return Path(sys.executable)
     if INTERPRETER.exists():
         return INTERPRETER
@@ -35,15 +41,14 @@ class Worker:
     Args:
         python: the interpreter that has vLLM.
         log: file that everything the engine prints is appended to.
-        command: arguments of the interpreter; the answers' file descriptor is added to them.
     """
 
-    def __init__(self, python: Path, log: Path, command: tuple[str, ...] = WORKER) -> None:
+    def __init__(self, python: Path, log: Path) -> None:
         self._log = log
         readable, writable = os.pipe()
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [python, *command, str(writable)],
+                [python, *WORKER, str(writable)],
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,

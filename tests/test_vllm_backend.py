@@ -1,0 +1,381 @@
+"""Our side of the vLLM backend, which needs no vLLM: the mapping, the checks of heads, the protocol, the processes.
+
+A worker with a made-up engine stands in for the real one; its process, its protocol and its end are the real ones.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from lib import paths
+from lib.generators.speculative import support, vllm_correction, vllm_head, vllm_process, vllm_worker
+from lib.generators.speculative.common import Decoding, Response, Speculation
+from lib.generators.speculative.vllm_backend import Engine, VllmArm, speculative_config
+from lib.models.registry import ModelError
+
+HIDDEN = 8
+FAKE = """
+import os, runpy, subprocess, sys, types
+
+class Engine:
+    def __init__(self, options):
+        print("the engine prints", flush=True)
+        self.options = options
+        if options["model"].endswith("impossible"):
+            raise ValueError("Too large. Much too large.") from MemoryError("no room for 5 GiB. Try less")
+    def facts(self):
+        return {"options": self.options, "max_model_len": 100}
+    def answer(self, prompts, seeds):
+        if seeds[0] == 13:
+            raise RuntimeError("thirteen")
+        if seeds[0] == 99:
+            seeds = [subprocess.Popen(["sleep", "600"]).pid]
+        if seeds[0] == 66:
+            import time; time.sleep(600)
+        times = {"wall_s": 3.0, "prefill_s": 1.0, "decode_s": 2.0}
+        return [{"tokens": [*p, s], "drafted": [s], "accepted": [0], **times} for p, s in zip(prompts, seeds)]
+    def close(self):
+        print("the engine closes", flush=True)
+
+module = types.ModuleType("lib.generators.speculative.vllm_engine")
+module.Engine = Engine
+sys.modules[module.__name__] = module
+runpy.run_module("lib.generators.speculative.vllm_worker", run_name="__main__")
+"""
+
+
+class TestMapping:
+    def test_the_baseline_has_none(self):
+        assert speculative_config(Speculation("baseline")) is None
+
+    def test_the_shortest_ngram_is_never_left_to_vllm(self):
+        """vLLM would set it to the longest, and match 4-grams only where 1 to 4 were meant."""
+        config = speculative_config(Speculation("ngram", num_speculative_tokens=5, prompt_lookup_max=4))
+        assert config == {
+            "method": "ngram",
+            "num_speculative_tokens": 5,
+            "prompt_lookup_max": 4,
+            "prompt_lookup_min": 1,
+        }
+
+    def test_a_draft_model_is_named_with_its_method(self, tmp_path):
+        config = speculative_config(Speculation("draft", 3, draft_sample_method="probabilistic"), tmp_path)
+        assert config == {
+            "method": "draft_model",
+            "model": str(tmp_path),
+            "num_speculative_tokens": 3,
+            "draft_sample_method": "probabilistic",
+        }
+
+    @pytest.mark.parametrize(
+        ("config", "method"),
+        [
+            ({"architectures": ["LlamaForCausalLM"]}, "eagle"),
+            ({"model_type": "eagle", "model": {"architectures": ["LlamaForCausalLM"]}}, "eagle"),
+            ({"architectures": ["LlamaForCausalLMEagle3"]}, "eagle3"),
+            ({"architectures": ["Eagle3Speculator"], "speculators_model_type": "eagle3"}, "eagle3"),
+            ({"architectures": ["LlamaForCausalLM"], "draft_vocab_size": 32_000}, "eagle3"),
+        ],
+    )
+    def test_the_kind_of_head_is_read_from_its_config(self, tmp_path, config, method):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert speculative_config(Speculation("eagle"), tmp_path)["method"] == method
+
+    @pytest.mark.parametrize(
+        ("speculation", "says"),
+        [
+            (Speculation("hybrid"), "use baseline, ngram, eagle or draft"),
+            (Speculation("eagle", tree_width=2), "chains, not trees"),
+            (Speculation("draft"), "needs a folder"),
+        ],
+    )
+    def test_what_vllm_does_not_do_is_refused(self, speculation, says):
+        with pytest.raises(ModelError, match=says):
+            speculative_config(speculation)
+
+    def test_a_dtype_that_vllm_would_halve_is_refused(self, tmp_path):
+        with pytest.raises(ModelError, match="name float32"):
+            Engine(tmp_path, dtype="auto")
+
+
+def write_head(folder: Path, biases: tuple[str, ...] = (), fc: int = 2 * HIDDEN, **config) -> Path:
+    """A head's folder with tensors of the right names."""
+    folder.mkdir(exist_ok=True)
+    values = {"architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN} | config
+    (folder / "config.json").write_text(json.dumps(values))
+    tensors = {"fc.weight": np.zeros((HIDDEN, fc), np.float32)}
+    tensors |= {name: np.zeros(HIDDEN, np.float32) for name in biases}
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+QKV = tuple(f"layers.0.self_attn.{part}_proj.bias" for part in "qkv")
+OUT = ("layers.0.self_attn.o_proj.bias",)
+
+
+TARGET = {"hidden_size": HIDDEN}
+
+
+class TestHeads:
+    @pytest.mark.parametrize(
+        ("biases", "config"),
+        [
+            ((), {}),
+            (QKV, {"qkv_bias": True}),
+            (QKV + OUT, {"attention_bias": True}),
+            (QKV + OUT, {"attention_bias": True, "qkv_bias": True}),
+            (OUT, {"attention_bias": True, "qkv_bias": False}),
+        ],
+    )
+    def test_biases_that_are_announced_pass(self, tmp_path, biases, config):
+        vllm_head.check_head(write_head(tmp_path / "head", biases, **config), TARGET)
+
+    @pytest.mark.parametrize(
+        ("biases", "config", "says"),
+        [
+            (QKV, {}, "q_proj.bias, which its config.json does not announce .* set qkv_bias to true"),
+            (QKV[1:2], {"qkv_bias": False, "attention_bias": True}, "k_proj.bias.* set qkv_bias to true"),
+            (OUT, {"qkv_bias": False}, "o_proj.bias.* set attention_bias to true"),
+            (QKV[:2], {"qkv_bias": True}, "announces qkv_bias"),
+            (QKV, {"attention_bias": True}, "announces attention_bias"),
+            (("fc.bias",), {}, "fc.bias, for which vLLM has no place.*eagle convert"),
+        ],
+    )
+    def test_biases_that_vllm_would_drop_are_refused(self, tmp_path, biases, config, says):
+        with pytest.raises(ModelError, match=says):
+            vllm_head.check_head(write_head(tmp_path / "head", biases, **config), TARGET)
+
+    def test_the_head_of_another_target_is_refused(self, tmp_path):
+        with pytest.raises(ModelError, match=r"\[8, 12\] where this target needs \[8, 16\]"):
+            vllm_head.check_head(write_head(tmp_path / "head", fc=12), TARGET)
+
+    def test_a_folder_without_a_head_is_refused(self, tmp_path):
+        with pytest.raises(ModelError, match=r"no config\.json"):
+            vllm_head.check_head(tmp_path / "nowhere", TARGET)
+        head = write_head(tmp_path / "head")
+        (head / "model.safetensors").write_bytes(b"rubbish")
+        with pytest.raises(ModelError, match="damaged"):
+            vllm_head.check_head(head, TARGET)
+        (head / "model.safetensors").unlink()
+        with pytest.raises(ModelError, match=r"no model\.safetensors"):
+            vllm_head.check_head(head, TARGET)
+        (head / "config.json").write_text("{")
+        with pytest.raises(ModelError, match="not JSON"):
+            vllm_head.check_head(head, TARGET)
+
+    @pytest.mark.parametrize(
+        ("name", "method", "looked_up"),
+        [
+            ("Qwen2ForCausalLM", "eagle", "EagleQwen2ForCausalLM"),
+            ("EagleLlamaForCausalLM", "eagle", "EagleLlamaForCausalLM"),
+            ("LlamaForCausalLM", "eagle3", "Eagle3LlamaForCausalLM"),
+            ("LlamaForCausalLMEagle3", "eagle3", "LlamaForCausalLMEagle3"),
+        ],
+    )
+    def test_an_architecture_is_looked_up_by_vllms_name_for_it(self, name, method, looked_up):
+        values = {"architectures": [name]}
+        vllm_head.check_registered(values, method, {looked_up}, "9.9")
+        with pytest.raises(ModelError, match=rf"vLLM 9\.9 has no {looked_up}"):
+            vllm_head.check_registered(values, method, {"Other"}, "9.9")
+
+    def test_a_bad_head_is_refused_before_anything_is_started(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(vllm_process, "interpreter", lambda: pytest.fail("something was started"))
+        (tmp_path / "target").mkdir()
+        (tmp_path / "target" / "config.json").write_text(json.dumps(TARGET))
+        head = write_head(tmp_path / "head", QKV)
+        with pytest.raises(ModelError, match="qkv_bias"):
+            VllmArm(Engine(tmp_path / "target"), Speculation("eagle"), Decoding(), tmp_path / "log", head)
+
+
+class TestCorrection:
+    def test_it_is_what_the_sampler_asks_for(self):
+        values, counts = torch.tensor([0.0, 0.5, 0.8]), torch.tensor([2, 2, 5], dtype=torch.int32)
+        assert vllm_correction.expand(values, counts, 5, 0, 1).tolist() == pytest.approx([1, 1, 0.8, 0.8, 0.8])
+        assert vllm_correction.expand(torch.tensor([7, 9]), torch.tensor([0, 1]), 1).tolist() == [9]
+
+    def test_the_fault_is_told_from_a_sound_function(self):
+        def lost(x, counts, n, *_):
+            return x.new_empty(n).fill_(0.25 if x.is_floating_point() else 3)  # what may lie in memory
+
+        def truncated(x, counts, n, *_):
+            return vllm_correction.expand(x.long(), counts, n).to(x.dtype)
+
+        assert not vllm_correction.is_faulty(vllm_correction.expand)
+        assert vllm_correction.is_faulty(lost)
+        assert vllm_correction.is_faulty(truncated)
+
+    @pytest.mark.parametrize("faulty", [True, False])
+    def test_only_a_faulty_sampler_is_touched(self, faulty, monkeypatch):
+        def sound(*args):
+            return vllm_correction.expand(*args)
+
+        def broken(x, counts, n, *_):
+            return torch.zeros(n, dtype=x.dtype)
+
+        sampler = SimpleNamespace(expand_batch_to_tokens=broken if faulty else sound)
+        for name in ("vllm", "vllm.v1", "vllm.v1.sample"):
+            monkeypatch.setitem(sys.modules, name, SimpleNamespace(rejection_sampler=sampler))
+        assert vllm_correction.correct() == faulty
+        assert sampler.expand_batch_to_tokens is (vllm_correction.expand if faulty else sound)
+
+
+class TestReasons:
+    def test_the_first_cause_and_its_first_sentence(self):
+        try:
+            try:
+                raise ValueError("\n  not enough room.  Try less\nmore")
+            except ValueError as cause:
+                raise RuntimeError("Engine core initialization failed. See above.") from cause
+        except RuntimeError as error:
+            assert vllm_worker.reason(error) == "not enough room"
+
+    def test_what_a_validator_said(self):
+        error = ValueError("1 validation error for Config\n  Value error, ...")
+        error.errors = lambda: [{"msg": "Value error, Architectures ['X'] are not supported for now. Supported: ..."}]
+        assert vllm_worker.reason(error) == "Architectures ['X'] are not supported for now"
+
+    def test_an_error_without_words_has_a_name(self):
+        assert vllm_worker.reason(AssertionError()) == "AssertionError"
+
+
+class TestWorker:
+    @pytest.fixture
+    def arm(self, tmp_path, monkeypatch) -> VllmArm:
+        """An arm whose engine echoes the prompts, each with its seed behind it."""
+        monkeypatch.setattr(vllm_process, "WORKER", ("-c", FAKE))
+        monkeypatch.setattr(vllm_process, "installed", lambda: True)
+        return VllmArm(Engine(tmp_path, max_num_seqs=2), Speculation("ngram"), Decoding(10), tmp_path / "log.txt")
+
+    def test_requests_come_back_in_order_and_output_goes_to_the_log(self, arm, tmp_path):
+        (tmp_path / "log.txt").write_text("before\n")
+        with arm:
+            assert arm.run([[1, 2], [3]], [7, 8]) == [
+                Response([1, 2, 7], [7], [0], 3.0, 1.0, 2.0),
+                Response([3, 8], [8], [0], 3.0, 1.0, 2.0),
+            ]
+            options = arm.facts["options"]
+            group = arm.pid
+        assert options["speculative_config"]["prompt_lookup_min"] == 1
+        assert options["decoding"]["max_new_tokens"] == 10
+        log = (tmp_path / "log.txt").read_text()
+        assert log.startswith("before\n")
+        assert "the engine prints" in log
+        assert "the engine closes" in log
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
+
+    def test_what_does_not_fit_is_refused_here(self, arm):
+        with arm:
+            with pytest.raises(ModelError, match="max_num_seqs=3"):
+                arm.run([[1]] * 3, [0] * 3)
+            with pytest.raises(ModelError, match=r"take 101 tokens and the engine 100: raise max_model_len"):
+                arm.run([[1] * 91], [0])
+            assert arm.run([[1] * 90], [0])
+
+    def test_an_error_in_the_engine_is_its_reason_in_one_sentence(self, arm, tmp_path):
+        with (
+            arm,
+            pytest.raises(ModelError, match=rf"^vLLM refused: thirteen \(its output is in '{tmp_path}/log.txt'\)\.$"),
+        ):
+            arm.run([[1]], [13])
+        assert "RuntimeError: thirteen" in (tmp_path / "log.txt").read_text()
+
+    def test_an_engine_that_cannot_be_built_says_why(self, arm, tmp_path, monkeypatch):
+        arm._options["model"] = "impossible"
+        with pytest.raises(ModelError, match="no room for 5 GiB"):
+            arm.__enter__()
+        with pytest.raises(ProcessLookupError):
+            os.killpg(arm.pid, 0)
+
+    def test_a_killed_worker_is_a_sentence(self, arm):
+        with arm:
+            os.kill(arm.pid, signal.SIGKILL)
+            with pytest.raises(ModelError, match="killed, most likely for lack of memory"):
+                arm.run([[1]], [0])
+
+    def test_an_interrupt_ends_a_busy_engine_and_its_children_at_once(self, arm, monkeypatch):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), arm:
+            child = os.pidfd_open(arm.run([[]], [99])[0].tokens[0])
+            worker = os.pidfd_open(arm.pid)
+            wait = select.select
+            monkeypatch.setattr(vllm_process.select, "select", interrupted)
+            arm.run([[1]], [66])  # would take ten minutes
+        for process in (worker, child):
+            assert wait([process], [], [], 30)[0]
+
+    def test_nothing_outlives_a_killed_parent(self, arm, tmp_path):
+        (tmp_path / "worker.py").write_text(FAKE)
+        code = f"""
+import sys
+from pathlib import Path
+from lib.generators.speculative import vllm_process
+from lib.generators.speculative.common import Decoding, Speculation
+from lib.generators.speculative.vllm_backend import Engine, VllmArm
+place = Path({str(tmp_path)!r})
+vllm_process.installed = lambda: True
+vllm_process.WORKER = ("-c", (place / "worker.py").read_text())
+with VllmArm(Engine(place), Speculation("ngram"), Decoding(10), place / "log") as arm:
+    print(arm.pid, flush=True)
+    arm.run([[1]], [0])
+    input()
+"""
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        worker = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        parent.communicate()
+        assert select.select([worker], [], [], 60)[0]
+
+    def test_without_vllm_the_sentence_says_what_to_type(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(vllm_process, "installed", lambda: False)
+        monkeypatch.setattr(vllm_process, "INTERPRETER", tmp_path / "python")
+        with pytest.raises(ModelError, match="'make vllm'"):
+            vllm_process.interpreter()
+        (tmp_path / "python").touch()
+        assert vllm_process.interpreter() == tmp_path / "python"
+
+    def test_a_folder_called_vllm_is_not_vllm(self, tmp_path, monkeypatch):
+        (tmp_path / "vllm").mkdir()
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        assert not vllm_process.installed()
+
+
+SAYS = {"version": "9.9", "methods": ["ngram", "draft_model", "eagle"], "architectures": ["EagleLlamaForCausalLM"]}
+
+
+class TestSupport:
+    def rows(self, says) -> dict[tuple[str, str], support.Row]:
+        return {(row.group, row.method): row for row in support.table(says)}
+
+    def test_the_table_is_what_vllm_said(self):
+        rows = self.rows(SAYS)
+        assert rows["llama3_8b", "eagle"].vllm == "yes"
+        assert rows["qwen2_7b", "ngram"].vllm == "yes"
+        assert rows["qwen2_72b", "eagle"].vllm.startswith("9.9 has no EagleQwen2ForCausalLM: convert the head")
+        assert rows["qwen3_32b", "eagle"].vllm == "9.9 has no method eagle3"
+        assert rows["qwen3_32b", "eagle"].torch == "EAGLE-1 heads only"
+        assert rows["llama3_8b", "hybrid"].vllm == "no such method"
+
+    def test_another_vllm_gives_another_table(self):
+        newer = SAYS | {"architectures": ["EagleLlamaForCausalLM", "EagleQwen2ForCausalLM"]}
+        assert self.rows(newer)["qwen2_7b", "eagle"].vllm == "yes"
+
+    def test_without_vllm_the_rest_still_stands(self):
+        rows = self.rows(None)
+        assert rows["qwen2_7b", "ngram"].vllm == "not installed: make vllm"
+        assert rows["qwen2_7b", "ngram"].torch == "yes"

@@ -1,0 +1,343 @@
+"""The real vLLM engine against ours: the same tokens, and the same drafts accepted in every single step.
+
+Two engines that were written apart check one another: what vLLM counts is what our loop does, and what our loop does is
+what people deploy. Everything is float32, greedy unless said otherwise, on ladder-micro.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from lib import paths
+from lib.data import corpus
+from lib.data.tokenizer import encode
+from lib.generators.sampling import probabilities
+from lib.generators.speculative import support, vllm_process, vllm_says, vllm_worker
+from lib.generators.speculative.baseline import Baseline
+from lib.generators.speculative.common import Arm, Decoding, Response, Speculation
+from lib.generators.speculative.decode import TorchArm
+from lib.generators.speculative.draft import DraftModel
+from lib.generators.speculative.eagle import Eagle
+from lib.generators.speculative.ngram import Ngram
+from lib.generators.speculative.vllm_backend import Engine, VllmArm
+from lib.metrics import lossless
+from lib.models import eagle_convert, eagle_files, eagle_training
+from lib.models.registry import ModelError
+
+GREEDY = Decoding(max_new_tokens=48)
+SAMPLED = Decoding(max_new_tokens=48, temperature=0.8, top_k=40)
+K = 4  # tokens drafted per step
+UNCORRECTED = """
+import os, runpy, sys
+from lib.generators.speculative import vllm_correction
+vllm_correction.correct = lambda: False
+runpy.run_module("lib.generators.speculative.vllm_worker", run_name="__main__")
+"""
+OLDER = UNCORRECTED.replace(
+    "vllm_correction.correct = lambda: False",
+    "from lib.generators.speculative import vllm_engine; vllm_engine.PER_REQUEST = 'not in this version'",
+)
+
+
+@pytest.fixture(scope="module")
+def target(micro_path: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(micro_path, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def prompts(micro_path: Path) -> list[list[int]]:
+    """Twelve beginnings of documents, of different lengths."""
+    documents = corpus.documents("vllm", 12, "validation")
+    ids = encode(AutoTokenizer.from_pretrained(micro_path), [document.text for document in documents])
+    return [list(map(int, row[: len(row) // 2])) for row in ids]
+
+
+@pytest.fixture(scope="module")
+def drafters(micro_path: Path, target: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders to draft from: an EAGLE head trained for seconds, and the target with noise on its weights as a draft."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eagle_training, "RECIPE", replace(eagle_training.RECIPE, tokens=60_000))
+        head = eagle_training.path("ladder-micro")
+    draft = tmp_path_factory.mktemp("draft")
+    noisy = AutoModelForCausalLM.from_pretrained(micro_path, dtype=torch.float32)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in noisy.parameters():
+            weight.add_(torch.randn_like(weight) * 0.15 * weight.std())
+    noisy.save_pretrained(draft)
+    return {"eagle": head, "draft": draft}
+
+
+def speculation(method: str, **changed) -> Speculation:
+    return Speculation(
+        method, **{"num_speculative_tokens": K, "prompt_lookup_max": 3, "prompt_lookup_min": 2} | changed
+    )
+
+
+def vllm_arm(
+    method: str, micro_path: Path, drafters: dict[str, Path], log: Path, law: Decoding = GREEDY, **how
+) -> VllmArm:
+    engine = Engine(micro_path, max_num_seqs=64, enforce_eager=True)
+    return VllmArm(engine, speculation(method, **how), law, log, drafters.get(method))
+
+
+def torch_arm(method: str, target: PreTrainedModel, drafters: dict[str, Path], law: Decoding = GREEDY) -> Arm:
+    how = speculation(method)
+    if method == "baseline":
+        drafter = Baseline()
+    elif method == "ngram":
+        drafter = Ngram(how)
+    elif method == "draft":
+        drafter = DraftModel(AutoModelForCausalLM.from_pretrained(drafters["draft"]).eval(), how, law)
+    else:
+        drafter = Eagle(eagle_files.load(drafters["eagle"], target), how, law)
+    return TorchArm(target, drafter, law)
+
+
+def steps(responses: list[Response]) -> list[tuple[list[int], list[int]]]:
+    return [(response.drafted, response.accepted) for response in responses]
+
+
+def tokens(responses: list[Response]) -> list[list[int]]:
+    return [response.tokens for response in responses]
+
+
+@pytest.mark.parametrize("method", ["baseline", "ngram", "draft", "eagle"])
+class TestAgainstTorch:
+    @pytest.fixture(scope="class")
+    def both(
+        self, method, micro_path, target, prompts, drafters, tmp_path_factory
+    ) -> Iterator[dict[str, list[Response]]]:
+        """The responses of both engines, one prompt at a time and all together."""
+        log = tmp_path_factory.mktemp("engine") / "log.txt"
+        seeds = [0] * len(prompts)
+        arms = {"vllm": vllm_arm(method, micro_path, drafters, log), "torch": torch_arm(method, target, drafters)}
+        found = {}
+        for name, arm in arms.items():
+            with arm:
+                found[name, "single"] = [arm.run([prompt], [0])[0] for prompt in prompts]
+                found[name, "batch"] = arm.run(prompts, seeds)
+        return found
+
+    @pytest.mark.parametrize("how", ["single", "batch"])
+    def test_every_token_is_the_same(self, both, how):
+        assert tokens(both["vllm", how]) == tokens(both["torch", how])
+
+    @pytest.mark.parametrize("how", ["single", "batch"])
+    def test_every_step_drafted_and_accepted_the_same_uncropped(self, both, how, method):
+        assert steps(both["vllm", how]) == steps(both["torch", how])
+        accepted = [a for response in both["vllm", how] for a in response.accepted]
+        assert (0 < sum(accepted) < K * len(accepted)) == (method != "baseline"), "nothing was compared"
+
+    def test_the_steps_account_for_every_token(self, both):
+        for response in both["vllm", "batch"]:
+            yielded = 1 + sum(a + 1 for a in response.accepted)
+            assert 0 <= yielded - len(response.tokens) <= K
+            assert len(response.tokens) == GREEDY.max_new_tokens
+
+    def test_times_are_parts_of_the_whole(self, both):
+        for response in both["vllm", "single"]:
+            assert response.prefill_s > 0
+            assert response.decode_s > 0
+            assert response.prefill_s + response.decode_s < response.wall_s
+
+
+def test_steps_without_a_draft_are_counted(micro_path, prompts, drafters, log):
+    with vllm_arm("ngram", micro_path, drafters, log) as arm:
+        drafted = [k for response in arm.run(prompts, [0] * len(prompts)) for k in response.drafted]
+    assert 0 in drafted
+    assert max(drafted) == K
+
+
+def test_stop_ids_end_an_answer_and_nothing_else_does(micro_path, target, prompts, drafters, log):
+    free = torch_arm("baseline", target, drafters).run(prompts[:4], [0] * 4)
+    stop = free[0].tokens[9]
+    law = replace(GREEDY, stop_ids=(stop,))
+    with vllm_arm("eagle", micro_path, drafters, log, law) as arm:
+        stopped = arm.run(prompts[:4], [0] * 4)
+    expected = torch_arm("eagle", target, drafters, law).run(prompts[:4], [0] * 4)
+    assert tokens(stopped) == tokens(expected)
+    assert steps(stopped) == steps(expected)
+    assert len(stopped[0].tokens) <= 10
+    assert stopped[0].tokens[-1] == stop
+
+
+class TestSampling:
+    """vLLM's CPU build samples wrongly with drafts unless corrected: https://github.com/vllm-project/vllm/issues/55005"""
+
+    SEEDS = range(48)
+
+    def audit(self, arm: VllmArm, target: PreTrainedModel, prompts: list[list[int]]) -> lossless.Audit:
+        """Of 48 answers, four to each prompt."""
+        asked = [prompts[seed % len(prompts)] for seed in self.SEEDS]
+        with arm:
+            answers = tokens(arm.run(asked, list(self.SEEDS)))
+        laws = [self.law(target, prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
+        emitted = np.concatenate(answers)
+        return lossless.audit(*lossless.surprise(np.concatenate(laws), emitted))
+
+    @staticmethod
+    def law(target: PreTrainedModel, prompt: list[int], answer: list[int]) -> np.ndarray:
+        """Log-probabilities [answer, vocabulary] under the target, temperature and filters applied."""
+        with torch.inference_mode():
+            logits = target(torch.tensor([prompt + answer])).logits[:, len(prompt) - 1 : -1]
+        return probabilities(logits, SAMPLED)[0].log().numpy()
+
+    @pytest.mark.parametrize(
+        ("method", "how"),
+        [("baseline", "greedy"), ("ngram", "greedy"), ("eagle", "greedy"), ("draft", "probabilistic")],
+    )
+    def test_the_corrected_engine_passes_the_audit(self, method, how, micro_path, target, prompts, drafters, log):
+        arm = vllm_arm(method, micro_path, drafters, log, SAMPLED, draft_sample_method=how)
+        audit = self.audit(arm, target, prompts)
+        assert audit.passed, audit
+        assert audit.detectable < 0.25  # nats per token: what the fault costs is ten times that
+        assert bool(arm.facts["sampling_corrected"]) == (method != "baseline" and arm.facts["platform"] == "cpu")
+
+    def test_the_audit_catches_the_uncorrected_engine(self, micro_path, target, prompts, drafters, log, monkeypatch):
+        monkeypatch.setattr(vllm_process, "WORKER", ("-c", UNCORRECTED))
+        arm = vllm_arm("ngram", micro_path, drafters, log, SAMPLED)
+        audit = self.audit(arm, target, prompts)
+        assert arm.facts["sampling_corrected"] is None
+        assert not audit.passed, audit
+
+    @pytest.mark.parametrize(("method", "how"), [("ngram", "greedy"), ("draft", "probabilistic")])
+    def test_the_first_tokens_follow_the_exact_law(self, method, how, micro_path, target, prompts, drafters, log):
+        law = Decoding(max_new_tokens=3, temperature=1.2, top_k=3)
+        prompt, draws = prompts[0] * 2, 1280  # twice, so that n-grams are found
+        arm = vllm_arm(method, micro_path, drafters, log, law, draft_sample_method=how, prompt_lookup_min=1)
+        with arm:
+            batches = [arm.run([prompt] * 64, list(range(start, start + 64))) for start in range(0, draws, 64)]
+        answers = [response for batch in batches for response in batch]
+        assert sum(sum(response.accepted) for response in answers) > draws / 10, "no draft was at stake"
+
+        def following(prefix: tuple[int, ...]) -> list[float]:
+            with torch.inference_mode():
+                logits = target(torch.tensor([[*prompt, *prefix]])).logits[:, -1:].double()
+            return probabilities(logits, law)[0, 0].tolist()
+
+        p = lossless.goodness_of_prefixes(tokens(answers), lossless.prefix_law(following, 3))
+        assert p > 1e-4
+
+    def test_seeds_repeat_a_run(self, micro_path, prompts, drafters, log):
+        with vllm_arm("eagle", micro_path, drafters, log, SAMPLED) as arm:
+            first, again, other = (tokens(arm.run(prompts[:2], seeds)) for seeds in ([1, 2], [1, 2], [3, 4]))
+        assert first == again != other
+
+
+class TestHeads:
+    """What vLLM makes of heads that are not ours."""
+
+    @pytest.fixture
+    def published(self, drafters, target, tmp_path) -> Path:
+        """A head as published for Qwen2: another architecture, biases unannounced, in fc too, embedding included."""
+        folder = tmp_path / "published"
+        shutil.copytree(drafters["eagle"], folder)
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+        for name in ("qkv_bias", "attention_bias", "target_norm"):
+            config.pop(name, None)
+        (folder / "config.json").write_text(json.dumps(config))
+        tensors = load_file(folder / "model.safetensors")
+        torch.manual_seed(0)
+        tensors["fc.bias"] = 0.3 * torch.randn(config["hidden_size"])
+        tensors["embed_tokens.weight"] = target.get_input_embeddings().weight.detach().clone()
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    def test_a_published_qwen2_head_is_refused_in_one_sentence(self, published, micro_path, drafters, log):
+        tensors = load_file(published / "model.safetensors")
+        config = json.loads((published / "config.json").read_text()) | {"qkv_bias": True}
+        (published / "config.json").write_text(json.dumps(config))
+        tensors.pop("fc.bias")
+        save_file(tensors, published / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ModelError, match=r"has no EagleQwen2ForCausalLM.*eagle convert") as caught:
+            vllm_arm("eagle", micro_path, {"eagle": published}, log).__enter__()
+        assert "\n" not in str(caught.value)
+
+    def test_converted_it_runs_and_accepts_what_the_published_one_does(
+        self, published, micro_path, target, prompts, log, tmp_path
+    ):
+        eagle_convert.convert(str(published), tmp_path / "converted", str(micro_path))
+        with vllm_arm("eagle", micro_path, {"eagle": tmp_path / "converted"}, log) as arm:
+            found = arm.run(prompts, [0] * len(prompts))
+        values, tensors = eagle_files.read_config(published), eagle_files.read_weights(published)
+        head = eagle_files.build(values, tensors, target, published)
+        expected = TorchArm(target, Eagle(head, speculation("eagle"), GREEDY), GREEDY).run(prompts, [0] * len(prompts))
+        assert steps(found) == steps(expected)
+        assert sum(map(sum, (response.accepted for response in found))) > 0
+
+    def test_the_table_says_what_vllm_says(self):
+        says = vllm_says.ask()
+        rows = {(row.group, row.method): row for row in support.table(says)}
+        assert "EagleQwen2ForCausalLM" in rows["qwen2_7b", "eagle"].vllm
+        assert "eagle convert" in rows["qwen2_7b", "eagle"].vllm
+        assert {rows[group, "eagle"].vllm for group in ("llama3_8b", "llama3_70b", "qwen3_32b")} == {"yes"}
+        assert {"ngram", "draft_model", "eagle", "eagle3"} <= set(says["methods"])
+
+
+class TestErrors:
+    def test_too_little_memory_is_one_sentence(self, micro_path, drafters, log, monkeypatch):
+        monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1000000")  # GiB
+        with pytest.raises(ModelError, match="memory") as caught:
+            vllm_arm("baseline", micro_path, drafters, log).__enter__()
+        assert "\n" not in str(caught.value)
+
+    def test_versions_without_lists_per_request_take_batches_of_one(
+        self, micro_path, prompts, drafters, log, monkeypatch
+    ):
+        monkeypatch.setattr(vllm_process, "WORKER", ("-c", OLDER))
+        for name, value in (vllm_worker.ENVIRONMENT | vllm_worker.CPU_ENVIRONMENT).items():
+            monkeypatch.setenv(name, value)  # this worker imports vLLM before it is told what for
+        with vllm_arm("ngram", micro_path, drafters, log) as arm:
+            counted = [arm.run([prompt], [0])[0] for prompt in prompts]
+            with pytest.raises(ModelError, match="batches of one"):
+                arm.run(prompts[:2], [0, 0])
+        monkeypatch.undo()
+        with vllm_arm("ngram", micro_path, drafters, log) as arm:
+            assert steps(counted) == steps([arm.run([prompt], [0])[0] for prompt in prompts])
+
+
+class TestProcesses:
+    def test_nothing_is_left_behind(self, micro_path, prompts, drafters, log):
+        with vllm_arm("baseline", micro_path, drafters, log) as arm:
+            group = arm.pid
+            arm.run(prompts[:1], [0])
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
+
+    def test_a_killed_engine_is_one_sentence(self, micro_path, prompts, drafters, log):
+        with vllm_arm("baseline", micro_path, drafters, log) as arm:
+            os.kill(arm.pid, signal.SIGKILL)
+            with pytest.raises(ModelError, match="killed"):
+                arm.run(prompts[:1], [0])
+
+    def test_an_engine_does_not_outlive_a_killed_parent(self, micro_path, tmp_path):
+        code = f"""
+from pathlib import Path
+from lib.generators.speculative.common import Decoding, Speculation
+from lib.generators.speculative.vllm_backend import Engine, VllmArm
+engine = Engine(Path({str(micro_path)!r}), enforce_eager=True)
+with VllmArm(engine, Speculation("baseline"), Decoding(500), Path({str(tmp_path / "log.txt")!r})) as arm:
+    print(arm.pid, flush=True)
+    while True:
+        arm.run([[1, 2, 3]] * 64, [0] * 64)
+"""
+        parent = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True)
+        engine = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        parent.communicate()
+        assert select.select([engine], [], [], 60)[0], "the engine is still there a minute later"
