@@ -14,6 +14,8 @@ from lib.models import hub
 from lib.models.registry import ModelError
 from lib.specdec.target import Target
 
+DRAFTERS = ("draft", "eagle")  # methods whose engine in another process reads a folder of its own
+
 
 @contextmanager
 def ready(target: Target, log: Path, seats: int) -> Iterator[list[Arm]]:
@@ -45,7 +47,7 @@ def drafter(target: Target, speculation: Speculation, decoding: Decoding) -> Dra
     from lib.generators.speculative.hybrid import Hybrid
     from lib.models import eagle_files
 
-    head = eagle_files.load(target.drafter_folder(), target.lm.model)
+    head = eagle_files.load(target.drafter_folder("eagle"), target.lm.model)
     if speculation.tree_width > 1:
         return EagleTree(head, speculation, decoding)
     eagle = Eagle(head, speculation, decoding)
@@ -57,7 +59,7 @@ def draft_model(target: Target) -> hub.LoadedModel:
     params = target.params
     names = {"device", "load_format", "trust_remote_code"}
     dtype = str(target.lm.dtype).removeprefix("torch.")
-    small = hub.load(target.drafter_name, dtype=dtype, **params.model_dump(include=names))
+    small = hub.load(target.drafter_name("draft"), dtype=dtype, **params.model_dump(include=names))
     theirs, ours = small.model.config.vocab_size, target.lm.model.config.vocab_size
     if theirs != ours:
         raise ModelError(
@@ -92,8 +94,9 @@ def _vllm(target: Target, methods: Sequence[str], log: Path, seats: int) -> list
         seed=params.seed,
         threads=params.threads,
     )
-    folder = target.drafter_folder() if {"eagle", "draft"} & set(methods) else None
     return [
-        VllmArm(engine, target.speculation(m), target.decoding, log, folder if m in ("eagle", "draft") else None)
+        VllmArm(
+            engine, target.speculation(m), target.decoding, log, target.drafter_folder(m) if m in DRAFTERS else None
+        )
         for m in methods
     ]

@@ -47,7 +47,7 @@ class Timed:
     def row(self, target: Target) -> dict[str, Any]:
         """The measurement row; `token_equal` only where there is a greedy baseline beside it."""
         asked, answer, count = self.asked, self.response, len(self.response.tokens)
-        k = target.speculation(self.arm).num_speculative_tokens * target.params.tree_width
+        k = max([target.params.num_speculative_tokens, *answer.drafted])  # a tree drafts more
         baseline = asked.answers.get("baseline")
         compared = baseline is not None and target.decoding.greedy
         split = lossless.divergence(baseline.tokens, answer.tokens) if compared else None

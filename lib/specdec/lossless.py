@@ -29,8 +29,10 @@ def audit(target: Target, asked: Sequence[Asked]) -> Iterator[dict[str, Any]]:
         with hub.explain_oom("max_new_tokens"):
             scored = [_scores(target, one.ids, one.answers[arm].tokens) for one in asked]
         judge = _greedy if target.decoding.greedy else _sampled
-        yield target.about | {"protocol": PROTOCOL, "arm": arm, "requests": len(asked)} | judge(
-            target, scored, [one.answers[arm].tokens for one in asked]
+        yield (
+            target.about
+            | {"protocol": PROTOCOL, "arm": arm, "requests": len(asked)}
+            | judge(target, scored, [one.answers[arm].tokens for one in asked])
         )
 
 

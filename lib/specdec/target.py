@@ -62,20 +62,17 @@ class Target:
             "temperature": params.temperature,
         }
 
-    @property
-    def drafter_name(self) -> str:
-        """The canonical name of the head or the draft model; the same name as the model where the head is trained here."""
-        if self.params.method == "draft":
+    def drafter_name(self, method: str) -> str:
+        """Canonical name of the draft model, or of the EAGLE head (a ladder model's own name: it is trained here)."""
+        if method == "draft":
             return self.params.draft_model or registry.resolve_name(self.group.draft)
         return self.params.eagle_model or registry.resolve_name(self.group.eagle)
 
-    def drafter_folder(self) -> Path:
-        """The folder of the EAGLE head (trained here for a ladder model) or of the draft model."""
+    def drafter_folder(self, method: str) -> Path:
+        """The folder of the draft model or of the EAGLE head, trained or downloaded if need be."""
         from lib.models import eagle_training, locate
 
-        name = self.drafter_name
-        if self.params.method == "draft":
+        name = self.drafter_name(method)
+        if method == "draft":
             return locate.folder(name, self.params.trust_remote_code)
-        if registry.is_ladder(name):
-            return eagle_training.path(name)
-        return locate.head_folder(name)
+        return eagle_training.path(name) if registry.is_ladder(name) else locate.head_folder(name)

@@ -19,11 +19,7 @@ PROTOCOL = "throughput"
 def run(target: Target, arms: Sequence[Arm], asked: Sequence[benchmark.Request]) -> Iterator[dict[str, Any]]:
     """One row per batch and arm: `batch_requests` first turns at every batch size, or one batch where that is larger."""
     params, order = target.params, random.Random(target.params.seed)
-    plan = [
-        (size, batch)
-        for size in sizes(target)
-        for batch in range(max(1, params.batch_requests // size))
-    ]
+    plan = [(size, batch) for size in sizes(target) for batch in range(max(1, params.batch_requests // size))]
     for size, batch in tqdm(plan, desc=f"batches to {params.group}", unit="batch"):
         chosen = [asked[(batch * size + i) % len(asked)] for i in range(size)]
         prompts = [encode(target, request.turns[:1])[0] for request in chosen]
