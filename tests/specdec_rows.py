@@ -41,7 +41,8 @@ def latency_rows(per_category: int = 4, repeats: int = 1, backends: tuple[str, .
                             | {"s_per_token": base / (SPEEDUPS | {"baseline": 1})[arm]}
                         )
     rows = pd.DataFrame(made)
-    return rows.assign(wall_s=rows.s_per_token * rows.new_tokens, tokens_per_s=1 / rows.s_per_token)
+    wall, prefill = rows.s_per_token * rows.new_tokens, rows.s_per_token
+    return rows.assign(wall_s=wall, prefill_s=prefill, decode_s=wall - prefill, tokens_per_s=1 / rows.s_per_token)
 
 
 def _counted(arm: str) -> dict:
@@ -66,4 +67,44 @@ def throughput_rows(batches: int = 6) -> pd.DataFrame:
                 for arm, gain in gains.items():
                     row = {"prompt": prompt, "batch_size": size, "s_per_token": (1 + prompt) / size / gain}
                     made.append(common(model, arm, "throughput") | row)
+    return pd.DataFrame(made)
+
+
+def verify_s(tokens: int) -> float:
+    """Seconds of a forward, on every model: six tokens cost 1.5 times one."""
+    return 0.9e-3 + 0.1e-3 * tokens
+
+
+DRAFT_S = {"ngram": 0.0, "eagle": 0.1e-3, "draft": 0.5e-3}  # per drafted token
+
+
+def cost_rows(repeats: int = 3) -> pd.DataFrame:
+    """Timings whose median is the curve; the others are 20 % off to either side."""
+    made = []
+    for model in SIZES:
+        costs = [("verify", q, verify_s(q)) for q in (1, 2, 4, 6, 8, 11, 16)]
+        costs += [(arm, k, k * seconds) for arm, seconds in DRAFT_S.items() for k in (1, 5, 10)]
+        for arm, tokens, seconds in costs:
+            for repeat in range(repeats):
+                row = {"tokens": tokens, "seconds": seconds * (1, 0.8, 1.2)[repeat % 3], "repeat": repeat}
+                made.append(common(model, arm, "cost") | row)
+    return pd.DataFrame(made)
+
+
+PLACES = 40  # of a traced output, the prefill's token aside
+TRACES = {  # drafted and correct tokens at every place
+    "eagle": ([10] * PLACES, [2] * PLACES),
+    "ngram": ([10] * 20 + [0] * 20, [9] * 20 + [0] * 20),
+    "draft": ([10] * PLACES, [0] * PLACES),
+}
+
+
+def trace_rows(prompts: int = 6) -> pd.DataFrame:
+    """Every output alike: n-gram knows the first half by heart, eagle two tokens anywhere, draft nothing."""
+    made = []
+    for model in SIZES:
+        for prompt in range(prompts):
+            for arm, (drafted, correct) in TRACES.items():
+                row = {"prompt": prompt, "category": list(OVERLAP)[prompt % len(OVERLAP)], "new_tokens": PLACES + 1}
+                made.append(common(model, arm, "trace") | row | {"drafted_trace": drafted, "correct_trace": correct})
     return pd.DataFrame(made)

@@ -9,10 +9,19 @@ import pytest
 import specdec_rows as synthetic
 
 from lib import figures
-from lib.figures import Undrawable, specdec, specdec_categories, specdec_positions, specdec_speedup, style
+from lib.figures import (
+    Undrawable,
+    specdec,
+    specdec_categories,
+    specdec_positions,
+    specdec_predicted,
+    specdec_replay,
+    specdec_speedup,
+    style,
+)
 from lib.metrics import stats
 
-NAMES = ("2a_speedup", "2a_batch", "2a_positions", "2a_categories")
+NAMES = ("2a_speedup", "2a_batch", "2a_positions", "2a_categories", "2a_predicted", "2a_replay")
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +31,9 @@ def close_figures():
 
 
 def every_row(**options: object) -> pd.DataFrame:
-    return pd.concat([synthetic.latency_rows(**options), synthetic.throughput_rows()], ignore_index=True)
+    parts = [synthetic.latency_rows(**options), synthetic.throughput_rows()]
+    parts += [synthetic.cost_rows(), synthetic.trace_rows()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def line(ax, label):
@@ -55,17 +66,16 @@ class TestEveryFigure:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_is_the_same_bytes_for_the_same_rows_in_any_order(self, name, tmp_path):
-        rows = every_row()
-        for folder in ("a", "b"):
-            style.save(figures.specs()[name].draw(rows, []), "fig", tmp_path / folder, "commit abc")
+        rows = every_row().query("model == 'ladder-3m'")
+        drawn = {folder: figures.specs()[name].draw(rows, []) for folder in ("a", "b")}
+        for folder in drawn:
+            style.save(drawn[folder], "fig", tmp_path / folder, "commit abc")
         for ending in ("pdf", "png", "csv", "txt"):
             assert (tmp_path / "a" / f"fig.{ending}").read_bytes() == (tmp_path / "b" / f"fig.{ending}").read_bytes()
-        shuffled = figures.specs()[name].draw(rows.sample(frac=1, random_state=0), [])
-        first = figures.specs()[name].draw(rows, []).data
-        keys = [column for column in first if not pd.api.types.is_float_dtype(first[column])]
-        pd.testing.assert_frame_equal(
-            *(table.sort_values(keys, ignore_index=True) for table in (first, shuffled.data)), rtol=1e-9
-        )
+        shuffled = figures.specs()[name].draw(rows.sample(frac=1, random_state=0), []).data
+        keys = [column for column in shuffled if not pd.api.types.is_float_dtype(shuffled[column])]
+        tables = (table.sort_values(keys, ignore_index=True) for table in (drawn["a"].data, shuffled))
+        pd.testing.assert_frame_equal(*tables, rtol=1e-9)
 
     def test_belongs_to_the_experiment(self):
         found = {name: spec for name, spec in figures.specs().items() if spec.experiment == "2a_specdec"}
@@ -310,3 +320,144 @@ class TestCategoriesFigure:
         drawn = specdec_categories.categories(every_row(backends=("vllm", "torch")))
         assert len(drawn.data) == 2 * 2 * 3 * 5
         assert "In the plotted data only: backend vllm." in drawn.caption
+
+
+# By hand from what synthetic.COUNTS, verify_s and DRAFT_S say: tokens of a step over its cost in forwards of one token.
+DRAFTLESS = 79 / 99  # ngram makes 99 steps, 20 with a draft
+PREDICTED = {
+    "eagle": (1 + (36 + 27 + 18 + 9 + 9) / 40) / (0.5 + 1.5),
+    "ngram": (1 + (1 - DRAFTLESS) * 40 / 20) / ((1 - DRAFTLESS) * 1.5 + DRAFTLESS),
+    "draft": (1 + 40 / 95 * 44 / 40) / (40 / 95 * (2.5 + 1.5) + 55 / 95),
+}
+
+
+class TestPredictedFigure:
+    def test_predicted_beside_measured_per_method_model_and_category(self):
+        drawn = specdec_predicted.predicted(every_row())
+        table = drawn.data[drawn.data.panel == "speedup"]
+        assert len(table) == 2 * 3 * (1 + 5)
+        for arm, value in PREDICTED.items():
+            part = table[table.arm == arm]
+            np.testing.assert_allclose(part.predicted, value)
+            np.testing.assert_allclose(part.estimate, synthetic.SPEEDUPS[arm])
+            point = line(drawn.figure.axes[0], f"{arm} all")
+            assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((value, synthetic.SPEEDUPS[arm]))
+            small = line(drawn.figure.axes[0], f"{arm} maths")
+            assert small.get_markersize() < point.get_markersize()
+        left = drawn.figure.axes[0]
+        assert (left.get_xscale(), left.get_yscale()) == ("log", "log")
+        assert left.get_xlim() == left.get_ylim()
+        equal = line(left, "equal")
+        np.testing.assert_allclose(equal.get_xdata(), equal.get_ydata())
+        distances = sorted(max(p / m, m / p) - 1 for p, m in zip(PREDICTED.values(), (1.9, 1.4, 0.8), strict=True))
+        assert f"Median distance from it: {100 * distances[1]:.0f} %" in drawn.caption
+
+    def test_measured_is_decoding_alone(self):
+        rows = every_row()
+        slow = rows.assign(prefill_s=rows.prefill_s * 100, s_per_token=9.0, wall_s=99.0)
+        table = specdec_predicted.predicted(slow).data
+        assert sorted(set(table.estimate[table.panel == "speedup"].round(9))) == [0.8, 1.4, 1.9]
+
+    def test_the_cost_curve_lies_between_its_limits(self):
+        drawn = specdec_predicted.predicted(every_row())
+        right = drawn.figure.axes[1]
+        assert (right.get_xscale(), right.get_yscale()) == ("log", "log")
+        for model in ("160k", "3m"):
+            curve = line(right, model)
+            np.testing.assert_allclose(curve.get_xdata(), [1, 2, 4, 6, 8, 11, 16])
+            np.testing.assert_allclose(curve.get_ydata(), 0.9 + 0.1 * curve.get_xdata())
+        np.testing.assert_allclose(line(right, "memory-bound").get_ydata(), [1, 1])
+        np.testing.assert_allclose(line(right, "compute-bound").get_ydata(), line(right, "compute-bound").get_xdata())
+        curves = drawn.data[drawn.data.panel == "verify cost"]
+        np.testing.assert_allclose(curves.low / curves.estimate, 0.9)  # quartiles of 0.8, 1, 1.2
+        assert set(curves.n) == {3}
+
+    def test_methods_and_backends_without_costs_are_left_out_and_named(self):
+        rows = every_row(backends=("torch", "vllm"))
+        short = (rows.arm == "draft") & (rows.protocol == "cost") & (rows.tokens >= synthetic.K)
+        drawn = specdec_predicted.predicted(rows[~short])
+        table = drawn.data[drawn.data.panel == "speedup"]
+        assert set(table.arm) == {"ngram", "eagle"}
+        assert set(table.backend) == {"torch"}
+        assert "No costs to predict from: draft." in drawn.caption
+
+    def test_without_any_costs_of_a_method_or_of_one_token_it_is_refused_in_a_sentence(self):
+        rows = every_row()
+        for costs in (rows[rows.arm != "verify"], rows[(rows.protocol != "cost") | (rows.arm == "verify")]):
+            with pytest.raises(Undrawable):
+                specdec_predicted.predicted(costs)
+        with pytest.raises(Undrawable, match="single token"):
+            specdec_predicted.predicted(rows[rows.tokens != 1])
+
+
+def seconds(arm: str, k: int) -> float:
+    """A traced output decoded with at most k drafted tokens per step, walked place by place."""
+    drafted, correct = synthetic.TRACES[arm]
+    place, total = 0, 0.0
+    while place < synthetic.PLACES:
+        d, a = min(drafted[place], k), min(correct[place], k)
+        verify = np.interp(d + 1, [1, 16], [synthetic.verify_s(1), synthetic.verify_s(16)])  # a straight line
+        total += verify + max(d, 1) * synthetic.DRAFT_S[arm]
+        place += a + 1
+    return total
+
+
+class TestReplayFigure:
+    def test_projects_every_fixed_k_and_rings_the_best(self):
+        drawn = specdec_replay.replayed(every_row())
+        assert len(drawn.figure.axes) == 2
+        for ax in drawn.figure.axes:
+            assert ax.get_yscale() == "log"
+            for arm in synthetic.TRACES:
+                expected = [synthetic.PLACES * synthetic.verify_s(1) / seconds(arm, k) for k in range(1, 11)]
+                np.testing.assert_allclose(line(ax, arm).get_xdata(), range(1, 11))
+                np.testing.assert_allclose(line(ax, arm).get_ydata(), expected)
+                ring = line(ax, f"{arm} best")
+                place = int(np.argmax(expected))
+                assert (ring.get_xdata()[0], ring.get_ydata()[0]) == pytest.approx((place + 1, expected[place]))
+        assert "eagle 2.04× at 2 (2.08×)" in drawn.caption
+
+    def test_the_oracle_is_a_dashed_line_no_fixed_k_reaches(self):
+        drawn = specdec_replay.replayed(every_row())
+        for ax in drawn.figure.axes:
+            for arm in (*synthetic.TRACES, *specdec_replay.COMBINED):
+                oracle = line(ax, f"{arm} oracle")
+                assert oracle.get_linestyle() == "--"
+                assert oracle.get_color() == line(ax, arm).get_color()
+                assert max(line(ax, arm).get_ydata()) <= oracle.get_ydata()[0] + 1e-12
+            # 13 steps of two right tokens at 1.2 + 0.2 ms, and one token by itself: 40 tokens in 19.2 ms
+            assert line(ax, "eagle oracle").get_ydata()[0] == pytest.approx(40 / 19.2)
+            assert line(ax, "draft oracle").get_ydata()[0] == pytest.approx(1), "not to draft is a choice"
+
+    def test_combinations_with_eagle_are_drawn_and_the_others_in_the_data(self):
+        drawn = specdec_replay.replayed(every_row())
+        labels = legend_labels(drawn)
+        assert labels[:5] == ["ngram", "eagle", "draft", "better of ngram, eagle", "ngram, else eagle"]
+        assert labels[5:] == ["fixed k", "best fixed k", "oracle k"]
+        assert {"ngram, else draft", "better of ngram, draft"} <= set(drawn.data.arm)
+        assert "In the plotted data only: better of ngram, draft; ngram, else draft." in drawn.caption
+        handles = {h.get_label(): h.get_color() for h in drawn.figure.legends[0].legend_handles}
+        for arm in labels[:5]:
+            assert handles[arm] == line(drawn.figure.axes[0], arm).get_color()
+
+    def test_what_two_runs_traced_counts_once(self):
+        rows = every_row()
+        again = rows[rows.protocol == "trace"].assign(run="again")
+        drawn = specdec_replay.replayed(pd.concat([rows, again], ignore_index=True))
+        assert set(drawn.data.n) == {6}
+
+    def test_drafters_of_unknown_cost_are_named_and_none_is_refused_in_a_sentence(self):
+        rows = every_row()
+        free = (rows.protocol == "cost") & (rows.arm == "draft")
+        drawn = specdec_replay.replayed(rows[~free])
+        assert "No costs to project from: draft." in drawn.caption
+        assert not drawn.data.arm.str.contains("draft").any()
+        short = (rows.protocol == "cost") & (rows.tokens > 10)
+        with pytest.raises(Undrawable, match="costs up to 10 tokens"):
+            specdec_replay.replayed(rows[~short])
+
+    def test_few_requests_have_no_bands(self):
+        rows = every_row()
+        few = specdec_replay.replayed(rows[(rows.protocol != "trace") | (rows.prompt < 3)])
+        assert few.data[["low", "high"]].isna().all(axis=None)
+        assert few.figure.axes[0].get_title(loc="left") == "160k: requests n = 3"

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.figures import Undrawable, style
-from lib.metrics import stats
+from lib.metrics import speculation, stats
 
 EXPERIMENT = "2a_specdec"
 BASELINE = "baseline"
+VERIFY = "verify"  # arm of the rows that hold the cost of a forward of the target
 METHODS = ("ngram", "eagle", "draft", "hybrid", "eagle3")  # fixes colours over all figures; others follow by name
 BACKENDS = {"torch": "full", "transformers": "none", "vllm": "left"}  # how their markers are filled
 
@@ -81,9 +83,15 @@ def summarise(pairs: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     return table.loc[order].drop(columns="protocol").reset_index(drop=True)
 
 
+def curve(cost: pd.DataFrame, model: str, backend: str, arm: str, longest: int) -> speculation.Curve | None:
+    """Seconds by number of tokens, from rows of protocol "cost"; None where `longest` tokens were not timed."""
+    part = cost[(cost.model == model) & (cost.backend == backend) & (cost.arm == arm)]
+    return speculation.measured(part.tokens, part.seconds) if part.tokens.max() >= longest else None
+
+
 def methods(rows: pd.DataFrame) -> list[str]:
     """The drafting methods among the rows' arms, in the order that fixes their colours."""
-    found = set(rows.arm) - {BASELINE, "verify"}
+    found = set(rows.arm) - {BASELINE, VERIFY}
     return [arm for arm in METHODS if arm in found] + sorted(found - set(METHODS))
 
 
@@ -124,16 +132,23 @@ def grid(count: int, height: float, most: int = 4, **options: object) -> tuple[F
     return figure, axes[:count]
 
 
-def legend(figure: Figure, table: pd.DataFrame, extra: Sequence[Line2D] = (), **line: object) -> None:
-    """Methods, backends where there are several, and `extra`, in one legend under the axes."""
-    look = looks(table)
+def legend(
+    figure: Figure,
+    table: pd.DataFrame,
+    extra: Sequence[Artist] = (),
+    columns: int = 7,
+    look: dict[str, dict[str, object]] | None = None,
+    **line: object,
+) -> None:
+    """Methods, backends where there are several, and `extra`, in one legend under the axes; `line`: of the methods."""
+    look = look or looks(table)
     handles = [Line2D([], [], ms=4, label=arm, **{"ls": "", **line}, **look[arm]) for arm in methods(table)]
     backends = sorted(set(table.backend))
     if len(backends) > 1:
         grey = {"color": "0.4", "marker": "o"}
         handles += [Line2D([], [], ms=4, ls="", label=b, **filled(b, grey)) for b in backends]
     handles += extra
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), columns), frameon=False)
 
 
 def requests(table: pd.DataFrame, what: str = "requests") -> str:
