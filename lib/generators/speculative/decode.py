@@ -217,7 +217,7 @@ class _Batch:
     def _settle(self, tokens: np.ndarray, counts: np.ndarray) -> None:
         """Finish the rows that met a stop id among their newest tokens or have enough; they leave the batch."""
         fresh = np.arange(tokens.shape[1]) < counts[:, None]
-        stopped = (np.isin(tokens, self._stops) & fresh).any(1)
+        stopped = ((tokens[..., None] == self._stops).any(-1) & fresh).any(1)
         over = stopped | (self.rows.new >= self._decoding.max_new_tokens)
         if not over.any():
             return
