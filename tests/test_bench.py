@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib import fidelity, generators, paths, presets, runs
-from lib.bench import bound, sampling, throughput
+from lib.bench import bound, sampling, specdec, throughput
 from lib.generators import replicates
 from lib.generators.common import SamplingParams
 from lib.generators.comparison import run_arm
@@ -179,3 +179,31 @@ def test_entropy_errors_are_pooled_over_questions_before_the_ratio():
         for error in errors
     )
     assert sampling.entropy_errors(rows) == pytest.approx({"batched": 1.0, "tree": 0.5})
+
+
+class TestSpecdec:
+    """The bench's numbers from rows with known answers."""
+
+    @pytest.fixture
+    def table(self) -> pd.DataFrame:
+        """Two requests in three passes, the last one slow; ngram takes a quarter of the time to copy, all of it to tell."""
+        seconds = {("baseline", "repeat"): 4.0, ("baseline", "story"): 4.0, ("ngram", "repeat"): 1.0}
+        rows = [
+            {"arm": arm, "category": category, "prompt": prompt, "repeat": repeat, "new_tokens": 21, "steps": 10}
+            | {"wall_s": seconds.get((arm, category), 4.0) * (1 + 8 * (repeat == 2)), "accepted": 10}
+            | {"token_equal": not (arm == "ngram" and category == "story")}
+            for arm in ("baseline", "ngram")
+            for prompt, category in enumerate(("repeat", "story"))
+            for repeat in range(3)
+        ]
+        return pd.DataFrame(rows)
+
+    def test_a_speedup_is_a_ratio_of_total_seconds_by_category_and_over_all(self, table):
+        found = specdec.speedups(table)
+        assert found["baseline"] == {"repeat": 1, "story": 1, "copied": 1, "all": 1}
+        assert found["ngram"] == pytest.approx({"repeat": 4, "story": 1, "copied": 4, "all": 8 / 5})
+
+    def test_counts_and_equality_are_shares_of_what_was_done(self, table):
+        assert specdec._by_category(table, specdec.COUNTS["tokens_per_forward"])["ngram"]["all"] == 2
+        assert specdec._by_category(table, specdec.COUNTS["mean_acceptance_length"])["ngram"]["copied"] == 2
+        assert specdec._equal(table) == {"baseline": 1, "ngram": 0.5}
