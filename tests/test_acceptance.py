@@ -155,6 +155,14 @@ def test_pooled_and_mean_of_requests_are_told_apart():
     assert (summary.tokens_per_forward, summary.tokens_per_forward_of_requests) == pytest.approx((5.5, 3.5))
 
 
+def test_a_request_without_any_draft_has_no_acceptance_rate_to_average():
+    table = pd.DataFrame([row(0, [5, 5], [5, 1]), row(1, [0, 0, 0], [0, 0, 0])])
+    summary = summarise(table, ["arm"]).iloc[0]
+    assert summary.acceptance_rate == summary.acceptance_rate_of_requests == 0.6
+    assert np.isfinite([summary.acceptance_rate_low, summary.acceptance_rate_of_requests_high]).all()
+    assert summary.mean_acceptance_length_of_requests == (4 + 1) / 2, "but its steps count"
+
+
 def test_conditional_rates_count_the_steps_that_were_put_to_the_test():
     """Half the drafts are one token long and right: that says nothing of the second position."""
     positions = by_position(pd.DataFrame([row(0, [1] * 10 + [2] * 10, [1] * 10 + [2] * 10, k=2)]))

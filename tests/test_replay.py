@@ -124,7 +124,7 @@ def plans(rows, model):
 @settings(deadline=None, max_examples=40)
 @given(outputs(), st.floats(0, 1), st.floats(0, 0.5))
 def test_the_oracle_is_the_cheapest_of_all_plans(output, per_token, head):
-    model = costs(Fitted("sum", 1.0, per_token), eagle=Fitted("sum", 0.0, head))
+    model = costs(Fitted("sum", 1.0, per_token), ngram=Fitted("sum", 0.03, 0.0), eagle=Fitted("sum", 0.0, head))
     table = traces(*output)
     found = replay.replay(table, model)
     oracle = found[found.strategy == "oracle"].set_index("arm")
@@ -133,6 +133,11 @@ def test_the_oracle_is_the_cheapest_of_all_plans(output, per_token, head):
     assert best["ngram"] == pytest.approx(plans(table[:1], model))
     assert best["eagle"] == pytest.approx(plans(table[1:], model))
     assert best["better of ngram, eagle"] == pytest.approx(plans(table, model))
+    match = np.array(table.drafted_trace[0]) > 0
+    believed = [
+        np.where(match == first, right, 0) for first, right in zip((True, False), table.correct_trace, strict=True)
+    ]
+    assert best["ngram, else eagle"] == pytest.approx(plans(table.assign(correct_trace=believed), model))
     for arm, seconds in best.items():
         assert seconds <= fixed[arm] + 1e-9
         assert seconds <= oracle.baseline_s[arm] + 0.05 * (output[1] - 1) + 1e-9, "it may refuse to draft"

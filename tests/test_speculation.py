@@ -107,10 +107,10 @@ def test_a_batch_with_steps_that_have_no_draft_is_what_a_simulation_of_it_gives(
     accepted = drafts * (rng.random((200_000, batch, 1)) < unconditional[0]).sum(-1)
     for i in range(1, k):
         accepted += (accepted == i) & (rng.random((200_000, batch)) < unconditional[i] / unconditional[i - 1])
-    seconds = np.maximum(5, batch + k * drafts.sum(1)) + 0.7 * drafts.any(1) + 0.1
+    seconds = np.maximum(5, batch + k * drafts.sum(1)) + 3.0 * drafts.any(1) + 0.1
     simulated = ((accepted + 1).sum() / batch) / (seconds.sum() / curve(batch))
-    costs = lambda n: 0.7 if n == k else np.nan, curve, 0.1, draftless, batch
-    assert predicted(unconditional, *costs) == pytest.approx(simulated, rel=0.005)
+    costs = lambda n: 3.0 if n == k else np.nan, curve, 0.1, draftless, batch
+    assert predicted(unconditional, *costs) == pytest.approx(simulated, rel=0.004)
 
 
 @settings(deadline=None)
@@ -180,6 +180,14 @@ class TestCurves:
         both = fixed[..., None], per_token[..., None] * tokens
         closest = min(((c - seconds) ** 2).mean(-1).min() for c in (np.maximum(*both), np.add(*both)))
         assert found.error * seconds.mean() <= np.sqrt(closest)
+
+    def test_a_bend_on_a_measurement_is_found(self):
+        """Neither side alone puts the bend where it then is."""
+        tokens, seconds = np.array([1, 2, 4, 8]), np.array([3.0, 6.0, 3.0, 9.0])
+        found = fit(tokens, seconds)
+        assert (found.kind, found.critical_tokens) == ("max", 4)
+        closest = min(np.sum((np.maximum(4 * b, b * tokens) - seconds) ** 2) for b in np.linspace(0, 3, 3001))
+        assert found.error == pytest.approx(np.sqrt(closest / 4) / seconds.mean(), rel=1e-4)
 
     def test_no_cost_is_negative(self):
         found = fit([1, 2, 4, 8], [4.0, 3.0, 2.0, 1.0])

@@ -117,7 +117,7 @@ def fit(tokens: Sequence[float], seconds: Sequence[float]) -> Fitted:
     if len(np.unique(q)) < 2:
         raise ValueError("A fit needs the cost of two different numbers of tokens or more; measure another.")
     candidates = [("sum", *_nonnegative(np.stack([np.ones_like(q), q], 1), t))]
-    for bend in np.unique(q):  # a curve with its bend between two measurements, or on one of them
+    for bend in np.unique(q).tolist():  # a curve with its bend between two measurements, or on one of them
         flat = q <= bend
         candidates.append(("max", *_nonnegative(np.stack([flat, q * ~flat], 1), t)))
         (scale,) = _nonnegative(np.maximum(q, bend)[:, None], t)
