@@ -186,7 +186,7 @@ class TestSpecdec:
 
     @pytest.fixture
     def table(self) -> pd.DataFrame:
-        """Two requests in three passes, the last one slow; ngram takes a quarter of the time to copy, all of it to tell."""
+        """Two requests, three passes, the last one slow; ngram copies in a quarter of the time, tells in all of it."""
         seconds = {("baseline", "repeat"): 4.0, ("baseline", "story"): 4.0, ("ngram", "repeat"): 1.0}
         rows = [
             {"arm": arm, "category": category, "prompt": prompt, "repeat": repeat, "new_tokens": 21, "steps": 10}
