@@ -75,7 +75,7 @@ def verify_s(tokens: int) -> float:
     return 0.9e-3 + 0.1e-3 * tokens
 
 
-DRAFT_S = {"ngram": 0.0, "eagle": 0.1e-3, "draft": 0.5e-3}  # per drafted token
+DRAFT_S = {"ngram": 0.01e-3, "eagle": 0.1e-3, "draft": 0.5e-3}  # per drafted token
 
 
 def cost_rows(repeats: int = 3) -> pd.DataFrame:

@@ -326,9 +326,39 @@ class TestCategoriesFigure:
 DRAFTLESS = 79 / 99  # ngram makes 99 steps, 20 with a draft
 PREDICTED = {
     "eagle": (1 + (36 + 27 + 18 + 9 + 9) / 40) / (0.5 + 1.5),
-    "ngram": (1 + (1 - DRAFTLESS) * 40 / 20) / ((1 - DRAFTLESS) * 1.5 + DRAFTLESS),
+    "ngram": (1 + (1 - DRAFTLESS) * 40 / 20) / ((1 - DRAFTLESS) * (0.05 + 1.5) + DRAFTLESS),
     "draft": (1 + 40 / 95 * 44 / 40) / (40 / 95 * (2.5 + 1.5) + 55 / 95),
 }
+
+
+class TestCosts:
+    def test_are_in_forwards_of_the_run_that_timed_them(self):
+        """A run on a machine three times slower says the same of what costs how much."""
+        rows = synthetic.cost_rows()
+        slow = rows[rows.arm != "draft"].assign(run="slower", seconds=rows.seconds * 3)
+        both = specdec.costs(pd.concat([rows[rows.arm.isin(["verify", "draft"])], slow], ignore_index=True))
+        for arm, seconds in synthetic.DRAFT_S.items():
+            curve = specdec.curve(both, "ladder-3m", "torch", arm, 10)
+            assert [curve(k) for k in (1, 5, 10)] == pytest.approx([k * seconds * 1e3 for k in (1, 5, 10)])
+        assert specdec.curve(both, "ladder-3m", "torch", "verify", 16)(8) == pytest.approx(1.7)
+        assert specdec.curve(both, "ladder-3m", "torch", "eagle3", 1) is None
+        assert specdec.curve(both[both.tokens == 5], "ladder-3m", "torch", "eagle", 5) is None
+
+    def test_never_fall_with_more_tokens_so_that_no_fixed_k_beats_the_oracle(self):
+        """A pause of everything but the timing of six tokens, as shared machines have them."""
+        rows = every_row()
+        odd = (rows.protocol == "cost") & (rows.arm == "verify") & (rows.tokens == 6)
+        rows.loc[odd, "seconds"] /= 4
+        curve = specdec.curve(specdec.costs(rows), "ladder-3m", "torch", "verify", 16)
+        assert [curve(q) for q in (1, 2, 4, 6)] == pytest.approx([(1 + 1.1 + 1.3 + 1.5 / 4) / 4] * 4)
+        assert [curve(q) for q in (8, 11, 16)] == pytest.approx([1.7, 2.0, 2.5])
+        table = specdec_replay.replayed(rows).data
+        best = table.groupby(["model", "arm", "strategy"]).speedup.max().unstack()
+        assert (best.oracle >= best.fixed - 1e-9).all()
+
+    def test_need_a_forward_of_one_token(self):
+        with pytest.raises(Undrawable, match="single token"):
+            specdec.costs(synthetic.cost_rows().query("arm != 'verify' or tokens > 1"))
 
 
 class TestPredictedFigure:
@@ -374,8 +404,8 @@ class TestPredictedFigure:
 
     def test_methods_and_backends_without_costs_are_left_out_and_named(self):
         rows = every_row(backends=("torch", "vllm"))
-        short = (rows.arm == "draft") & (rows.protocol == "cost") & (rows.tokens >= synthetic.K)
-        drawn = specdec_predicted.predicted(rows[~short])
+        free = (rows.arm == "draft") & (rows.protocol == "cost")
+        drawn = specdec_predicted.predicted(rows[~free])
         table = drawn.data[drawn.data.panel == "speedup"]
         assert set(table.arm) == {"ngram", "eagle"}
         assert set(table.backend) == {"torch"}
@@ -452,9 +482,26 @@ class TestReplayFigure:
         drawn = specdec_replay.replayed(rows[~free])
         assert "No costs to project from: draft." in drawn.caption
         assert not drawn.data.arm.str.contains("draft").any()
-        short = (rows.protocol == "cost") & (rows.tokens > 10)
-        with pytest.raises(Undrawable, match="costs up to 10 tokens"):
-            specdec_replay.replayed(rows[~short])
+        with pytest.raises(Undrawable, match="costs measured"):
+            specdec_replay.replayed(rows[(rows.protocol != "cost") | (rows.arm == "verify")])
+
+    def test_drafts_longer_than_any_timed_follow_a_fitted_line(self):
+        rows = every_row()
+        short = specdec_replay.replayed(rows[(rows.protocol != "cost") | (rows.arm == "verify") | (rows.tokens <= 5)])
+        full = specdec_replay.replayed(rows)
+        np.testing.assert_allclose(short.data.speedup, full.data.speedup, rtol=0.02)
+
+    def test_what_was_timed_at_some_k_is_beside_the_projection(self):
+        rows = every_row()
+        lengths = (rows.protocol == "cost") & (rows.arm == "eagle")
+        drawn = specdec_replay.replayed(rows.assign(speedup=(1.1 + rows.tokens / 10).where(lengths)))
+        for ax in drawn.figure.axes:
+            marks = line(ax, "eagle timed")
+            np.testing.assert_allclose(marks.get_xdata(), [1, 5, 10])
+            np.testing.assert_allclose(marks.get_ydata(), [1.2, 1.6, 2.1])
+            assert marks.get_linestyle() == "None"
+        assert legend_labels(drawn)[-1] == "timed"
+        assert drawn.data.timed.notna().sum() == 2 * 3
 
     def test_few_requests_have_no_bands(self):
         rows = every_row()

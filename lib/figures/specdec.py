@@ -15,6 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy import optimize
 
 from lib.figures import Undrawable, style
 from lib.metrics import speculation, stats
@@ -83,10 +84,36 @@ def summarise(pairs: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     return table.loc[order].drop(columns="protocol").reset_index(drop=True)
 
 
+def costs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of protocol "cost" with `seconds` in forwards of one token by the same run, so that runs can be pooled on a
+    machine whose speed differs from one to the next. Undrawable where no run timed that forward.
+    """
+    cost = protocol(rows, "cost", "drafting and verifying timed apart")
+    keys = ["run", "model", "backend"]
+    one = cost[(cost.arm == VERIFY) & (cost.tokens == 1)].groupby(keys).seconds.median().rename("one").reset_index()
+    if one.empty:
+        raise Undrawable(
+            "No run timed a forward of a single token, which costs are measured by: run the sweep again with the "
+            "backend torch."
+        )
+    cost = cost.merge(one, on=keys)
+    return cost.assign(seconds=cost.seconds / cost.one)
+
+
 def curve(cost: pd.DataFrame, model: str, backend: str, arm: str, longest: int) -> speculation.Curve | None:
-    """Seconds by number of tokens, from rows of protocol "cost"; None where `longest` tokens were not timed."""
+    """Cost by number of tokens: medians, made to rise; where the longest timed is below `longest`, as fitted to all.
+
+    More tokens never cost less, but timings on a busy machine can say so, and an oracle would lose to waste; medians
+    that fall are averaged (isotonic regression). None where fewer than two numbers of tokens were timed.
+    """
     part = cost[(cost.model == model) & (cost.backend == backend) & (cost.arm == arm)]
-    return speculation.measured(part.tokens, part.seconds) if part.tokens.max() >= longest else None
+    if part.tokens.nunique() < 2:
+        return None
+    if part.tokens.max() < longest:
+        return speculation.fit(part.tokens, part.seconds)
+    medians = part.groupby("tokens").seconds.agg(["median", "count"])
+    rising = optimize.isotonic_regression(medians["median"].to_numpy(), weights=medians["count"].to_numpy(float)).x
+    return speculation.measured(medians.index, rising)
 
 
 def methods(rows: pd.DataFrame) -> list[str]:

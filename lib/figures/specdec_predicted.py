@@ -30,7 +30,7 @@ def predicted(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     model, a small one per category. Right: the cost of a forward against its tokens, between its two limits.
     """
     latency = specdec.protocol(rows, "latency", "single requests")
-    cost = specdec.protocol(rows, "cost", "drafting and verifying timed apart")
+    cost = specdec.costs(rows)
     table, curves = predictions(latency, cost), verify_curves(cost)
     if table.empty:
         raise Undrawable(
@@ -78,19 +78,12 @@ def _scope(latency: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
 
 
 def verify_curves(cost: pd.DataFrame) -> pd.DataFrame:
-    """v(q): seconds of a forward of q tokens over the median of one: median, quartiles low and high, n timings; one row
+    """v(q), the cost of a forward of q tokens in forwards of one: median, quartiles low and high, n timings; one row
     per model, backend and number of tokens.
     """
-    rows = cost[cost.arm == specdec.VERIFY]
-    keys = ["model", "parameters", "backend"]
-    one = rows[rows.tokens == 1].groupby(keys).seconds.median().rename("one").reset_index()
-    rows = rows.merge(one, on=keys)
-    ratio = rows.assign(ratio=rows.seconds / rows.one).groupby([*keys, "tokens"]).ratio
-    found = ratio.agg(estimate="median", low=lambda x: x.quantile(0.25), high=lambda x: x.quantile(0.75), n="count")
-    if found.empty:
-        raise Undrawable(
-            "No forward of a single token was timed, which the cost curve starts from: run the sweep again."
-        )
+    rows = cost[cost.arm == specdec.VERIFY].astype({"tokens": int})
+    seconds = rows.groupby(["model", "parameters", "backend", "tokens"]).seconds
+    found = seconds.agg(estimate="median", low=lambda x: x.quantile(0.25), high=lambda x: x.quantile(0.75), n="count")
     return found.reset_index()
 
 
