@@ -114,10 +114,11 @@ def _into_run_folder(input_path: str, output_path: str, parameters: dict[str, An
     """Stands in for papermill.execute_notebook: resolve the parameters, open the run folder, execute."""
     from lib import notebooks, runs
     from lib.console import Status
-    from lib.params import resolve
+    from lib.params import own_names, resolve
 
     notebook = our_notebook(input_path)
     experiment = notebook.stem
+    parameters = own_names(experiment, parameters)  # the notebook's defaults stand under these
     raw = {**notebooks.defaults(notebook), **parameters}
     params = resolve(experiment, {k: v for k, v in raw.items() if k not in runs.NOT_PARAMETERS})
     folder = runs.prepare(experiment, params)

@@ -19,12 +19,20 @@ from lib.params import ParameterError, Params, check_names, config_hash, nearest
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a grid: raw parameters that `resolve` accepts, and what the run needs of the machine."""
+    """One run of a grid: raw parameters that `resolve` accepts, and what the run needs of the machine.
+
+    `devices` is how many GPUs the run needs, or the parameter that says so.
+    """
 
     experiment: str
     params: dict[str, Any]
-    gpus: int  # devices this run needs; 0 = it runs on the CPU
+    devices: int | str
     exclusive: bool  # it measures time, so nothing may run beside it
+
+    @property
+    def gpus(self) -> int:
+        """Devices this run needs; 0 = it runs on the CPU."""
+        return getattr(self.resolved(), self.devices) if isinstance(self.devices, str) else self.devices
 
     @property
     def label(self) -> str:
@@ -54,15 +62,16 @@ def cells(
 
     `set_` overrides a parameter in every cell, then `only` keeps and `skip` drops the cells its filters select. A
     filter is "name=value"; filters of one name select either value, filters of different names must all hold, and the
-    value "all" selects every cell. Raises ParameterError in one sentence for anything unknown, of the wrong type, or
-    that leaves cells which cannot be compared.
+    value "all" selects every cell. A set parameter takes away the say of the one it replaces (`Params.REPLACES`).
+    Raises ParameterError in one sentence for anything unknown, of the wrong type, or that leaves cells which cannot be
+    compared.
     """
     document = load_yaml(experiment)
     presets = document["presets"]
     if preset not in presets:
         raise ParameterError(f"{experiment} has no preset {preset!r}; {nearest(preset, presets)}")
     overrides = dict(_assignment(experiment, text) for text in set_)
-    grid = [replace(c, params={**c.params, **overrides}) for c in expand(experiment, document, preset)]
+    grid = [_with(cell, overrides) for cell in expand(experiment, document, preset)]
     grid = list({config_hash(c.resolved()): c for c in reversed(grid)}.values())[::-1]
     if only:
         grid = _matching(grid, [_assignment(experiment, text) for text in only], preset)
@@ -85,7 +94,9 @@ def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Ce
     grid = spec.get("grid", {})
     excluded = spec.get("exclude", [])
     overrides = [_override(experiment, preset, rule) for rule in spec.get("overrides", [])]
-    check_names(experiment, itertools.chain(base, grid, *excluded, *itertools.chain(*overrides)))
+    gpus = spec.get("gpus", 0)
+    named = [gpus] if isinstance(gpus, str) else []
+    check_names(experiment, itertools.chain(base, grid, named, *excluded, *itertools.chain(*overrides)))
     found = []
     for values in itertools.product(*grid.values()):
         params = {**base, **dict(zip(grid, values, strict=True))}
@@ -96,9 +107,15 @@ def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Ce
         if "label" in spec:
             params["label"] = spec["label"].format(**params)
         exclusive = spec.get("exclusive", document.get("exclusive", False))
-        gpus = spec.get("gpus", 0)
-        found.append(Cell(experiment, params, params[gpus] if isinstance(gpus, str) else gpus, exclusive))
+        found.append(Cell(experiment, params, gpus, exclusive))
     return found
+
+
+def _with(cell: Cell, overrides: Mapping[str, Any]) -> Cell:
+    """The cell with other values of some parameters."""
+    replaced = {name for name in map(schema(cell.experiment).REPLACES.get, overrides) if name not in overrides}
+    kept = {name: value for name, value in cell.params.items() if name not in replaced}
+    return replace(cell, params={**kept, **overrides})
 
 
 def _override(experiment: str, preset: str, rule: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -155,9 +172,8 @@ def _has(cell: Cell, name: str, value: Any) -> bool:
     """Whether giving the cell this value would leave it as it is: so `Qwen2.5-7B` also finds its full hub id."""
     if value == "all":
         return True
-    name = schema(cell.experiment).ALIASES.get(name, name)
     try:
-        given = resolve(cell.experiment, {**cell.params, name: value})
+        given = _with(cell, {name: value}).resolved()
     except ParameterError:
-        return False  # no such value, or one that contradicts the cell: another group's model, say
+        return False  # no such value, or one that contradicts the rest of the cell
     return getattr(given, name) == getattr(cell.resolved(), name)

@@ -139,7 +139,7 @@ def _parameters(experiment: str, namespace: Mapping[str, Any]) -> dict[str, Any]
     When the cell is run a second time, the notebook's later cells have left variables of their own behind. From then on
     only annotated names, which is how the parameters cell is written, are held to be parameters.
     """
-    fields = schema(experiment).model_fields
+    fields = {*schema(experiment).model_fields, *schema(experiment).ALIASES}
     if "__name__" not in namespace:  # not a notebook's globals: every entry is meant
         names = list(namespace)
     elif any(isinstance(value, Run) for value in namespace.values()):

@@ -2,8 +2,9 @@
 
 Each cell is one notebook executed by papermill in a process of its own, so that memory is given back and a crash stays
 where it happened. The parent only waits, shows what the running notebooks print last, and starts the next cell when
-there is room; cells that measure time run alone. Nothing is remembered between sweeps: a cell is done when a complete
-run of its configuration lies in the runs folder, so a sweep that was stopped resumes by being started again.
+there is room; cells that measure time run alone. A cell that cannot be had at all, such as a method that its engine
+lacks, is left out with the reason. Nothing is remembered between sweeps: a cell is done when a complete run of its
+configuration lies in the runs folder, so a sweep that was stopped resumes by being started again.
 """
 
 import multiprocessing

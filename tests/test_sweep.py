@@ -129,7 +129,7 @@ def test_help_teaches_by_example(capsys):
 
 
 def task(exclusive: bool = False, done: runs.Finished | None = None) -> sweep.Task:
-    cell = presets.Cell("1a3_scaling", {"arms": ["naive", "eab"]}, gpus=0, exclusive=exclusive)
+    cell = presets.Cell("1a3_scaling", {"arms": ["naive", "eab"]}, devices=0, exclusive=exclusive)
     return sweep.Task(cell, cell.resolved(), done)
 
 

@@ -72,7 +72,8 @@ class LoadedModel:
 class Outline:
     """What can be said of a model without its weights.
 
-    `folder` is None for a model made of random weights; `dtype` is what "auto" would load it in; `context` its positions.
+    `folder` is None for a model made of random weights; `dtype` is what "auto" would load it in; `context` is its
+    number of positions.
     """
 
     name: str

@@ -15,6 +15,7 @@ from lib.models.registry import ModelError, is_ladder, lookup, nearest
 
 HUB_SECONDS = 5.0  # an answer takes well under a second where there is a network
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # no pickles
+PICKLE = "pytorch_model.bin"  # of heads alone, and read with weights_only
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 INSTEAD = "use 'ladder-1m', which needs no hub"
 
@@ -53,16 +54,18 @@ def folder(name: str, trust_remote_code: bool = False) -> Path:
 def head_folder(name: str) -> Path:
     """The folder of a checkpoint without a tokenizer of its own, such as an EAGLE head, downloaded if need be.
 
-    Raises ModelError, in one sentence, when it cannot be had.
+    Published heads are often pickles only: where the hub has no safetensors, the pickle is downloaded, for
+    `python -m lib.models.eagle convert` to read. Raises ModelError, in one sentence, when it cannot be had.
     """
     if Path(name).is_absolute():
         return Path(name)
     config = try_to_load_from_cache(name, "config.json", cache_dir=constants.HF_HUB_CACHE)
-    if isinstance(config, str):
+    if isinstance(config, str) and _has_tensors(Path(config).parent):
         return Path(config).parent
     check(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
+        place = Path(snapshot_download(name, allow_patterns=FILES))
+        return place if _has_tensors(place) else Path(snapshot_download(name, allow_patterns=[*FILES, PICKLE]))
     except Exception as error:  # as in check
         raise ModelError(_why_not(name, error)) from error
 
@@ -75,6 +78,11 @@ def cached(hub_id: str) -> Path | None:
     snapshot = Path(config).parent
     has_tokenizer = any((snapshot / name).exists() for name in TOKENIZERS)
     return snapshot if has_tokenizer and _has_weights(snapshot) else None
+
+
+def _has_tensors(snapshot: Path) -> bool:
+    """Whether all safetensors of a head are there, or its pickle."""
+    return _has_weights(snapshot) or (snapshot / PICKLE).exists()
 
 
 def _has_weights(snapshot: Path) -> bool:

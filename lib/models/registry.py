@@ -212,7 +212,7 @@ GROUPS: dict[str, Group] = {
 def group(name: str) -> Group:
     """The group of this name: the plan's, a ladder model's (which trains its own head), or a model's by itself.
 
-    ModelError names the nearest group of the plan for anything else.
+    ModelError names the nearest group for anything else.
     """
     if name in GROUPS:
         return GROUPS[name]
@@ -222,8 +222,11 @@ def group(name: str) -> Group:
         return Group(rung, eagle=rung, draft=draft)
     if "/" in name or os.path.exists(name):
         return Group(name)
-    near = difflib.get_close_matches(name.casefold(), GROUPS, n=1, cutoff=0.0)[0]
-    raise ModelError(f"No group is called {name!r}: the nearest is '{near}' (a ladder model's is like 'ladder_1m').")
+    if name == "all":
+        raise ModelError(f"One run is of one group: give one of {', '.join(GROUPS)}, or run the sweep, which has all.")
+    known = [*GROUPS, *map(group_of, LADDER)]
+    near = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.0)[0]
+    raise ModelError(f"No group is called {name!r}: the nearest is '{near}'.")
 
 
 def group_of(model: str) -> str:

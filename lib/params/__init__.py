@@ -1,9 +1,9 @@
 """Typed parameters: what an experiment may be told.
 
-One pydantic model per experiment (a module here) holds every parameter with its default, its help and its limits. `resolve` turns what
-a user typed (papermill's `-p`, a YAML cell, a notebook's globals) into that model or into one sentence that says what
-to type instead. Nothing is guessed and no unknown name is accepted: a misspelt parameter that silently runs the default
-is the most expensive mistake a sweep can make.
+One pydantic model per experiment (a module here) holds every parameter with its default, its help and its limits.
+`resolve` turns what a user typed (papermill's `-p`, a YAML cell, a notebook's globals) into that model or into one
+sentence that says what to type instead. Nothing is guessed and no unknown name is accepted: a misspelt parameter that
+silently runs the default is the most expensive mistake a sweep can make.
 
 No model stack is imported here: a mistake has to surface in a second, before anything loads.
 """
@@ -30,6 +30,7 @@ __all__ = [
     "check_names",
     "config_hash",
     "nearest",
+    "own_names",
     "resolve",
     "schema",
     "split_arm",
@@ -53,9 +54,9 @@ def schema(experiment: str) -> type[Params]:
 
 def check_names(experiment: str, names: Iterable[str]) -> None:
     """Raise ParameterError for the first name that is not a parameter of the experiment, nor an alias of one."""
-    known = schema(experiment).model_fields
+    known = [*schema(experiment).model_fields, *schema(experiment).ALIASES]
     for name in names:
-        if name not in known and name not in schema(experiment).ALIASES:
+        if name not in known:
             raise ParameterError(f"{experiment} has no parameter {name!r}; {nearest(str(name), known)}")
 
 
@@ -67,15 +68,16 @@ def resolve(experiment: str, raw: Mapping[str, Any]) -> Params:
     cls = schema(experiment)
     check_names(experiment, raw)
     try:
-        return cls.model_validate(_by_own_name(cls, raw))
+        return cls.model_validate(own_names(experiment, raw))
     except ValidationError as error:
         raise ParameterError(_sentence(cls, error)) from None
 
 
-def _by_own_name(cls: type[Params], raw: Mapping[str, Any]) -> dict[str, Any]:
+def own_names(experiment: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with aliases replaced by the parameters they mean; ParameterError where both are given and differ."""
-    values = {name: value for name, value in raw.items() if name not in cls.ALIASES}
-    for alias, name in ((a, n) for a, n in cls.ALIASES.items() if a in raw):
+    aliases = schema(experiment).ALIASES
+    values = {name: value for name, value in raw.items() if name not in aliases}
+    for alias, name in ((a, n) for a, n in aliases.items() if a in raw):
         if name in values and values[name] != raw[alias]:
             raise ParameterError(f"{alias} is another name for {name}, and they differ; give one of them.")
         values[name] = raw[alias]
@@ -91,11 +93,10 @@ def _sentence(cls: type[Params], error: ValidationError) -> str:
     expected = first["msg"].removeprefix("Input should be ")
     expected = expected.replace("a valid integer", "a whole number").replace("a valid ", "a ")
     sentence = f"Parameter {name!r} is {value!r} but should be {expected}"
-    annotation = cls.model_fields[name].annotation
     if first["type"] == "string_type" and isinstance(value, int | float):
         return f"{sentence}; papermill reads -p values as numbers where it can, so type -r {name} {value}."
-    if first["type"] == "list_type" and annotation == list[str] and isinstance(value, str):
-        items = ", ".join(re.findall(r"[\w@.-]+", value))
+    if first["type"] == "list_type" and isinstance(value, str | int):
+        items = ", ".join(re.findall(r"[\w@.-]+", str(value)))
         return f"{sentence}; type -y '{name}: [{items}]' to papermill, or --set '{name}=[{items}]' to the sweep."
     return f"{sentence} ({cls.model_fields[name].description})."
 

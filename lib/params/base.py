@@ -25,6 +25,7 @@ class Params(BaseModel):
     """What every experiment shares; the experiment's own parameters are added by a subclass."""
 
     ALIASES: ClassVar[dict[str, str]] = {}  # other names that users may type, and the parameters they mean
+    REPLACES: ClassVar[dict[str, str]] = {}  # a parameter, and the one whose say it takes away when it is set anew
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=False)
 
@@ -52,5 +53,3 @@ class Params(BaseModel):
     def modules(self) -> tuple[str, ...]:
         """Modules of `lib` the run loads by name: invisible in a notebook's imports, yet they decide its results."""
         return ()
-
-

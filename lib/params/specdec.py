@@ -1,14 +1,26 @@
-"""The parameters of 2a: one method of drafting, on one model and one engine, against the baseline of the same engine."""
+"""The parameters of 2a: one method of drafting on one model and engine, against the baseline of the same engine."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from lib.params.base import ParameterError, Params, nearest
+from lib.params.base import ParameterError, Params
 
-ENGINE = ("backend", "dtype", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len")
+if TYPE_CHECKING:
+    from lib.models.registry import Group
+
+# What arms that are compared must share: cache room, batching and arithmetic differ else.
+ENGINE = (
+    "dtype",
+    "device",
+    "threads",
+    "load_format",
+    "tensor_parallel_size",
+    "gpu_memory_utilization",
+    "max_model_len",
+)
 
 
 class SpecDec(Params):
@@ -18,8 +30,9 @@ class SpecDec(Params):
         "num_tokens": "num_speculative_tokens",
         "ngram_prompt_lookup_max": "prompt_lookup_max",
     }
+    REPLACES: ClassVar[dict[str, str]] = {"group": "model", "model": "group"}  # each names the other
 
-    group: str = Field("", description="group of the published plan, such as qwen2_7b; empty = the model's")
+    group: str = Field("", description="group of the published plan, such as qwen2_7b; empty = the model's own")
     model: str = Field("ladder-1m", min_length=1, description="ladder name, short name, hub id or folder")
     method: Literal["baseline", "ngram", "draft", "eagle", "hybrid"] = Field(
         "ngram", description="who drafts: baseline (nobody), ngram, draft, eagle, hybrid (ngram over eagle)"
@@ -47,36 +60,31 @@ class SpecDec(Params):
     repeats: int = Field(1, ge=1, description="timed passes of each arm")
     paired: bool = Field(True, description="time the baseline in this run too; off: take the group's baseline run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto = as the model was saved"
+        "auto", description="auto = float32 on a CPU and for the ladder, float16 on a GPU"
     )
     device: str = Field("auto", min_length=1, description="auto, cpu, cuda, cuda:1, ...")
     threads: int = Field(1, ge=1, description="CPU threads of the model; 1 gives the steadiest times")
     load_format: Literal["auto", "dummy"] = Field("auto", description="auto, or dummy = random weights (cost only)")
     tensor_parallel_size: int = Field(1, ge=1, description="vllm: GPUs that share one model")
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="vllm: share of the memory it may take")
-    max_model_len: int = Field(0, ge=0, description="vllm: longest sequence in tokens; 0 = as the model says")
+    max_model_len: int = Field(0, ge=0, description="longest sequence in tokens; 0 = as the model says")
     trust_remote_code: bool = Field(False, description="allow a hub model to run its own code")
 
     @model_validator(mode="before")
     @classmethod
     def _group_and_model(cls, raw: dict) -> dict:
-        """Each names the other: a group its model, a model its group."""
+        """Each names the other: a group its model, a model its group. A model left at its default was not given."""
         from lib.models import registry
 
         group, model = raw.get("group", ""), raw.get("model")
         if not isinstance(group, str) or not isinstance(model, str | None):
             return raw  # the types are complained about later
-        if group:
-            meant = registry.resolve_name(registry.group(group).model)
-            if model is not None and registry.resolve_name(model) not in (meant, registry.resolve_name(cls._default())):
-                raise ValueError(f"Group {group!r} means {meant}, not {model}; give one of the two.")
-            return raw | {"model": meant}
-        name = registry.resolve_name(model or cls._default())
+        default = cls.model_fields["model"].get_default()
+        given = registry.resolve_name(default if model is None else model)
+        name = registry.resolve_name(registry.group(group).model) if group else given
+        if given not in (name, default):
+            raise ValueError(f"Group {group!r} means {name}, not {model}; give one of the two.")
         return raw | {"model": name, "group": registry.group_of(name)}
-
-    @classmethod
-    def _default(cls) -> str:
-        return cls.model_fields["model"].get_default()
 
     @field_validator("eagle_model", "draft_model")
     @classmethod
@@ -106,25 +114,27 @@ class SpecDec(Params):
                 f"prompt_lookup_min {self.prompt_lookup_min} is above prompt_lookup_max {self.prompt_lookup_max}; "
                 "lower it."
             )
-        if self.tree_width > 1 and (self.method != "eagle" or self.backend != "torch" or self.batch_size > 1):
-            raise ValueError("tree_width above 1 needs method eagle, backend torch and batch_size 1; set it to 1.")
+        tree = ("eagle", "torch", "greedy", 1)
+        if self.tree_width > 1 and (self.method, self.backend, self.draft_sample_method, self.batch_size) != tree:
+            raise ValueError(
+                "tree_width above 1 needs method eagle, backend torch, draft_sample_method greedy and batch_size 1; "
+                "set it to 1."
+            )
         if self.backend == "transformers" and (self.batch_size > 1 or self.prompt_lookup_min > 1):
-            raise ValueError("transformers drafts for one prompt at a time, looking up from one token on; set "
-                             "batch_size and prompt_lookup_min to 1.")  # fmt: skip
+            raise ValueError(
+                "transformers drafts for one prompt at a time, looking up from one token on; set batch_size and "
+                "prompt_lookup_min to 1."
+            )
         if not self.requests and not self.benchmark:
             raise ValueError("requests is 0, which means all of a file, but there is no benchmark file; give one.")
         return self
 
     def folder_label(self) -> str:
-        """`<group>_<method>`, as the published plan names its folders."""
-        return self.label or f"{self.group}_{self.method}"
-
-    def modules(self) -> tuple[str, ...]:
-        """The drafter, which is imported by name."""
-        return (f"lib.generators.speculative.{self.method}",)
+        """`<group>_<method>`, as the published plan names its folders; of a hub id or a folder its last part."""
+        return self.label or f"{self.group.rsplit('/', 1)[-1]}_{self.method}"
 
     def unavailable(self) -> str | None:
-        """Why the engine, or the model, has no such method."""
+        """Why the engine, or the model, has no such method or setting."""
         from lib.generators import speculative
         from lib.models import registry
 
@@ -136,9 +146,19 @@ class SpecDec(Params):
             return f"{self.group} has no EAGLE head that we know of; give one as eagle_model."
         if self.method == "draft" and not (self.draft_model or known.draft):
             return f"{self.group} has no draft model of its vocabulary that we know of; give one as draft_model."
-        if self.backend == "torch" and self.method in ("eagle", "hybrid") and known.eagle_method == "eagle3" and not self.eagle_model:
+        if self.method in ("eagle", "hybrid") and not self.eagle_model and (reason := self._published_head(known)):
+            return reason
+        if self.backend != "vllm" and self.tensor_parallel_size > 1:
+            return f"{self.backend} runs a model on one device; set tensor_parallel_size=1, or backend=vllm."
+        if self.backend == "vllm" and self.device != "auto":
+            return "vllm takes the devices it was built for; leave device at auto."
+        return None
+
+    def _published_head(self, known: "Group") -> str | None:
+        """Why the head that is published for the group does not run on this engine."""
+        if self.backend == "torch" and known.eagle_method == "eagle3":
             return f"{known.eagle} is an EAGLE-3 head, which only the vllm backend runs; set backend=vllm."
-        if self.backend == "vllm" and self.method == "eagle" and known.eagle_architecture == "qwen2" and not self.eagle_model:
+        if self.backend == "vllm" and known.eagle_architecture == "qwen2":
             return (
                 "vLLM registers no EagleQwen2ForCausalLM; convert the head with 'python -m lib.models.eagle convert "
                 f"--input-model {known.eagle} --output-model FOLDER' and give eagle_model=FOLDER."
@@ -147,10 +167,10 @@ class SpecDec(Params):
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:
-        """Arms of one group are compared, so their engines must be set alike: cache room and batching differ else."""
-        first: dict[str, Self] = {}
+        """Arms of one group are compared, within a backend, so their engines must be set alike."""
+        first: dict[tuple[str, str], Self] = {}
         for cell in cells:
-            other = first.setdefault(cell.group, cell)
+            other = first.setdefault((cell.group, cell.backend), cell)
             for name in ENGINE:
                 if getattr(cell, name) != getattr(other, name):
                     raise ParameterError(
