@@ -43,9 +43,9 @@ def protocol(rows: pd.DataFrame, name: str, why: str) -> pd.DataFrame:
 
 
 def speedups(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Every method beside its baseline: columns model, parameters, backend, arm, `by`, prompt, ratio (baseline's
-    s_per_token over the method's, medians over repeats; above 1 is faster) and borrowed (the baseline is another
-    run's). Undrawable where no method has a baseline.
+    """Every method beside its baseline: columns model, parameters, backend, arm, `by`, prompt, s_per_token and baseline
+    (the method's and the baseline's, medians over repeats), ratio (above 1 is faster), and borrowed (the baseline is
+    another run's). Undrawable where no method has a baseline.
     """
     found = []
     for _, engine in rows.groupby(["backend", "model", *by], sort=False):
@@ -62,11 +62,9 @@ def speedups(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
             "sweep without --skip method=baseline."
         )
     keys = ["model", "parameters", "protocol", "backend", "arm", *by, "prompt"]
-    return (
-        pd.concat(found)
-        .groupby(keys, as_index=False, sort=False)
-        .agg(ratio=("ratio", "median"), borrowed=("borrowed", "max"))
-    )
+    again = pd.concat(found).groupby(keys, as_index=False, sort=False)  # a request that several runs asked
+    values = {name: (name, "median") for name in ("s_per_token", "baseline", "ratio")}
+    return again.agg(**values, borrowed=("borrowed", "max"))
 
 
 def summarise(pairs: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -167,7 +165,7 @@ def legend(
     look: dict[str, dict[str, object]] | None = None,
     **line: object,
 ) -> None:
-    """Methods, backends where there are several, and `extra`, in one legend under the axes; `line`: of the methods."""
+    """Methods, backends where there are several, and `extra`, in a legend under the axes; `line`: style of the methods."""
     look = look or looks(table)
     handles = [Line2D([], [], ms=4, label=arm, **{"ls": "", **line}, **look[arm]) for arm in methods(table)]
     backends = sorted(set(table.backend))
@@ -175,7 +173,8 @@ def legend(
         grey = {"color": "0.4", "marker": "o"}
         handles += [Line2D([], [], ms=4, ls="", label=b, **filled(b, grey)) for b in backends]
     handles += extra
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), columns), frameon=False)
+    lines = -(-len(handles) // columns)
+    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // lines), frameon=False)
 
 
 def requests(table: pd.DataFrame, what: str = "requests") -> str:

@@ -15,7 +15,8 @@ from lib.metrics import acceptance, stats
 
 EXPERIMENT = specdec.EXPERIMENT
 
-NARROWEST = 0.085  # of a panel's width: what a label at 6.5 points needs where four panels share the page
+LABEL = 0.0215  # of the page's width: what a name at 6.5 points needs between its neighbours
+APART = 0.03  # of overlap: categories nearer than this are drawn this far apart, so that each can be told
 
 
 def categories(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
@@ -30,17 +31,17 @@ def categories(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     shown = specdec.first_backend(table)
     models = specdec.models(shown)
     figure, axes = style.new(style.TEXT, 4.2, len(models), 2, sharex=True, sharey="row")
+    _limits(axes[0], axes[len(models)], shown)
     for i, model in enumerate(models):
         part = shown[shown.model == model]
         _points(axes[i], part, "tokens_per_forward")
         _points(axes[i + len(models)], part, "speedup")
-        _labels(axes[i], part)
+        _labels(axes[i], part, LABEL * len(models))
         axes[i].set_title(
             f"{specdec.name(model)}: requests n ≥ {part.n.min()}", loc="left", pad=_room(shown), fontsize=7
         )
-        axes[i + len(models)].set(xlabel="prompt overlap", yscale="log")
-    _limits(axes[0], axes[len(models)], shown)
-    specdec.legend(figure, shown, ls="-", lw=0.6)
+        axes[i + len(models)].set_xlabel("prompt overlap")
+    specdec.legend(figure, shown)
     style.note(figure, missing, style.dummies(rows))
     return Drawn(figure, table, _caption(latency, pairs, table, shown, missing))
 
@@ -64,34 +65,41 @@ def _table(latency: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return table.merge(overlap, on=["model", "category"])
 
 
+def _places(part: pd.DataFrame) -> pd.Series:
+    """category -> where it is drawn: its prompt overlap, moved where another is too near."""
+    overlap = part.groupby("category").prompt_overlap.mean().sort_values(kind="stable")
+    return pd.Series(spaced(overlap.to_numpy(), APART), overlap.index)
+
+
 def _points(ax: Axes, part: pd.DataFrame, column: str) -> None:
-    """A method's categories from little to much overlap; 1 is what plain decoding gets."""
-    look = specdec.looks(part)
+    """1 is what plain decoding gets."""
+    look, places = specdec.looks(part), _places(part)
     ax.axhline(1, color="0.5", lw=0.8, zorder=0)
     for arm in specdec.methods(part):
-        line = part[part.arm == arm].sort_values("prompt_overlap")
-        ax.plot(line.prompt_overlap, line[column], ms=3.5, lw=0.6, label=arm, **look[arm])
-        ax.vlines(line.prompt_overlap, line[f"{column}_low"], line[f"{column}_high"], color=look[arm]["color"], lw=0.8)
+        points = part[part.arm == arm].sort_values(["prompt_overlap", "category"])
+        x = points.category.map(places)
+        ax.plot(x, points[column], ls="", ms=3.5, label=arm, **look[arm])
+        ax.vlines(x, points[f"{column}_low"], points[f"{column}_high"], color=look[arm]["color"], lw=0.8)
 
 
 def _limits(upper: Axes, lower: Axes, table: pd.DataFrame) -> None:
     upper.set(ylabel="tokens per forward", xlim=(-0.05, 1.05))
     upper.xaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
-    lower.set_ylabel("speedup")
+    lower.set(ylabel="speedup", yscale="log")
     values = table[["speedup", "speedup_low", "speedup_high"]].to_numpy()
     lower.set_ylim(0.92 * min(0.8, np.nanmin(values)), 1.08 * max(1.25, np.nanmax(values)))
     style.times_ticks(lower)
 
 
-def _labels(ax: Axes, part: pd.DataFrame) -> None:
-    """The categories' names upright above the panel, each tied to its overlap, moved apart where they would touch."""
-    places = part.groupby("category").prompt_overlap.mean().sort_values()
-    low, high = -0.05, 1.05
-    spread = spaced((places.to_numpy() - low) / (high - low), NARROWEST)
-    for (category, overlap), x in zip(places.items(), spread, strict=True):
+def _labels(ax: Axes, part: pd.DataFrame, gap: float) -> None:
+    """The categories' names upright above the panel, each tied to its place, at least `gap` panel widths apart."""
+    places = _places(part)
+    low, high = ax.get_xlim()
+    spread = spaced((places.to_numpy() - low) / (high - low), gap)
+    for (category, place), x in zip(places.items(), spread, strict=True):
         ax.annotate(
             category,
-            (overlap, 1),
+            (place, 1),
             (x, 1.1),
             xycoords=ax.get_xaxis_transform(),
             textcoords="axes fraction",
@@ -127,6 +135,7 @@ def _caption(
         "Tokens per forward pass of the target (above) and speedup over plain decoding by the same engine (below) by "
         "category, against prompt overlap, the share of the output's 4-grams that the prompt holds (mean over the "
         f"category's requests); {specdec.requests(table, 'requests per category')}, 95 % bootstrap intervals over "
-        f"requests where there are {stats.ENOUGH} or more. The line at 1 is plain decoding. "
+        f"requests where there are {stats.ENOUGH} or more. The line at 1 is plain decoding. Categories nearer than "
+        f"{APART} are drawn that far apart. "
         f"{specdec.others(table, shown)}{specdec.setting(latency, pairs)}{style.missing_sentence(missing)}"
     )

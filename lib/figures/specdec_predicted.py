@@ -22,6 +22,8 @@ from lib.metrics import acceptance, speculation, stats
 
 EXPERIMENT = specdec.EXPERIMENT
 
+KEYS = ["model", "backend", "arm", "category"]
+PAPER = {"color": "white", "alpha": 0.8, "pad": 0.5, "lw": 0}  # behind text that a curve may cross
 ALL = "all"  # in place of a category
 
 
@@ -62,19 +64,31 @@ def predictions(latency: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
 
 
 def _scope(latency: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
-    keys = ["model", "backend", "arm", "category"]
-    measured = specdec.summarise(specdec.speedups(latency, ["category"]), ["category"])
-    steps = latency.groupby(keys)[["draftless_steps", "steps"]].sum()
+    steps = latency.groupby(KEYS)[["draftless_steps", "steps"]].sum()
     found = []
-    for key, part in acceptance.by_position(latency, keys).groupby(keys, sort=False):
+    for key, part in acceptance.by_position(latency, KEYS).groupby(KEYS, sort=False):
         rates = part.sort_values("position").unconditional.to_numpy()
         draft_s = specdec.curve(cost, *key[:3], longest=len(rates))
         verify_s = specdec.curve(cost, *key[:2], specdec.VERIFY, longest=len(rates) + 1)
         if draft_s and verify_s:
             draftless = steps.draftless_steps[key] / steps.steps[key]
             value = speculation.predicted(rates, draft_s, verify_s, draftless=draftless)
-            found.append(dict(zip(keys, key, strict=True)) | {"predicted": value})
-    return measured.merge(pd.DataFrame(found), on=keys) if found else pd.DataFrame()
+            found.append(dict(zip(KEYS, key, strict=True)) | {"predicted": value})
+    return _measured(latency).merge(pd.DataFrame(found), on=KEYS) if found else pd.DataFrame()
+
+
+def _measured(latency: pd.DataFrame) -> pd.DataFrame:
+    """Pooled as the model's rates are: the seconds that decoding all outputs one by one took over those of drafting."""
+    tokens = latency.groupby([*KEYS, "prompt"], as_index=False).new_tokens.median()
+    pairs = specdec.speedups(latency, ["category"]).merge(tokens, on=[*KEYS, "prompt"])
+    table = []
+    for key, part in pairs.groupby(["parameters", *KEYS], sort=False):
+        seconds = (part.new_tokens - 1).to_numpy() * part[["baseline", "s_per_token"]].to_numpy().T
+        interval = vars(acceptance.pooled(seconds))
+        if len(part) < stats.ENOUGH:
+            interval |= {"low": np.nan, "high": np.nan}
+        table.append(dict(zip(["parameters", *KEYS], key, strict=True)) | interval)
+    return pd.DataFrame(table).sort_values(["parameters", *KEYS], ignore_index=True)
 
 
 def verify_curves(cost: pd.DataFrame) -> pd.DataFrame:
@@ -125,10 +139,10 @@ def _curves(ax: Axes, curves: pd.DataFrame, marks: dict[str, str]) -> None:
     most = float(curves.tokens.max())
     for exponent, kind in ((0, "memory-bound"), (1, "compute-bound")):
         ax.plot([1, most], [1, most**exponent], "--", lw=0.8, color="0.5", zorder=0, label=kind)
-    ax.text(most, 0.95, "memory-bound: flat", fontsize=7, color="0.35", ha="right", va="top")
+    ax.text(most, 0.95, "memory-bound: flat", fontsize=7, color="0.35", ha="right", va="top", bbox=PAPER)
     ax.text(1.1, most * 0.9, "compute-bound: proportional", fontsize=7, color="0.35", va="top")
     ax.set(xscale="log", yscale="log", xlabel="tokens q in one forward", ylabel="seconds of q tokens / of one")
-    ax.set_ylim(0.75, 1.15 * max(most, curves.high.max()))
+    ax.set_ylim(min(0.75, 0.9 * curves.low.min()), 1.15 * max(most, curves.high.max()))
     ax.set_title(f"cost of verifying; timings per point: n ≥ {shown.n.min()}", loc="left", fontsize=7)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set(major_locator=FixedLocator([1, 2, 4, 8, 16, 32, 64]), minor_locator=NullLocator())
@@ -151,7 +165,7 @@ def _caption(latency: pd.DataFrame, table: pd.DataFrame, curves: pd.DataFrame, m
         "Left: speedup of decoding (prefill left out) over the baseline of the same engine against what the model of "
         "Leviathan et al. predicts from the measured acceptance by position, the share of steps without a draft and "
         "the costs of drafting and verifying, timed apart; no constant is fitted. Large: all requests of a model, "
-        f"median over {specdec.requests(whole)} with 95 % bootstrap intervals where there are {stats.ENOUGH} or more; "
+        f"pooled over {specdec.requests(whole)} with 95 % bootstrap intervals where there are {stats.ENOUGH} or more; "
         "small: one category. Below the line a step costs more than its parts. Median distance from it: "
         f"{error:.0f} %. Right: seconds of a forward of q tokens over those of one, medians with quartiles; where "
         "reading the weights takes the time it is flat, where arithmetic does it is proportional to q, and drafting "

@@ -18,7 +18,6 @@ EXPERIMENT = specdec.EXPERIMENT
 # Of the combinations of two drafters these are drawn; the others are in the plotted data.
 EITHER, BETTER = f"{replay.LOOKUP}, else eagle", f"better of {replay.LOOKUP}, eagle"
 COMBINED = {EITHER: {"color": (0.1, 0.1, 0.1), "marker": "P"}, BETTER: {"color": (0.55, 0.35, 0.15), "marker": "*"}}
-TIMED = {"ls": "", "marker": "d", "ms": 4.5, "mfc": "white", "mew": 0.9}
 RING = {"ls": "", "marker": "o", "ms": 8, "mfc": "none", "mec": "0.2", "mew": 0.8}
 
 
@@ -28,15 +27,13 @@ def replayed(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     The best fixed k has a ring. Undrawable without traces, or without the costs of what they recorded.
     """
     traces = specdec.protocol(rows, "trace", "what drafters would propose at every place")
-    cost = specdec.costs(rows)
-    table, measured = projections(traces, cost), timed(cost)
+    table = projections(traces, specdec.costs(rows))
     shown = specdec.first_backend(table[table.arm.isin([*traces.arm, *COMBINED])])
     models, look = specdec.models(shown), specdec.looks(traces) | COMBINED
     figure, axes = specdec.grid(len(models), 2.3, sharex=True, sharey=True)
     for ax, model in zip(axes, models, strict=True):
         part = shown[shown.model == model]
         _lines(ax, part, look)
-        _timed(ax, measured[(measured.model == model) & measured.arm.isin(part.arm)], look)
         ax.set_title(f"{specdec.name(model)}: requests n = {part.n.min()}", loc="left", fontsize=7)
         ax.set(xlabel="draft tokens k", yscale="log")
     axes[0].set_ylabel("projected speedup of decoding")
@@ -46,11 +43,8 @@ def replayed(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     style.times_ticks(axes[0])
     keys = [Line2D([], [], ls="-", color="0.4", lw=1, label="fixed k"), Line2D([], [], **RING, label="best fixed k")]
     keys.append(Line2D([], [], ls="--", color="0.4", lw=0.9, label="oracle k"))
-    if len(measured):
-        keys.append(Line2D([], [], **TIMED, mec="0.4", label="timed"))
     specdec.legend(figure, shown, keys, columns=4, look=look, ls="-", lw=1)
     style.note(figure, missing, style.dummies(rows))
-    table = table.merge(measured, on=["model", "backend", "arm", "k"], how="left")
     return Drawn(figure, table, _caption(traces, table, shown, missing))
 
 
@@ -79,13 +73,6 @@ def projections(traces: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["parameters", "model", "backend", "arm", "strategy", "k"], ignore_index=True)
 
 
-def timed(cost: pd.DataFrame) -> pd.DataFrame:
-    """Speedups that were timed at several k beside the costs: columns model, backend, arm, k, timed; maybe no row."""
-    rows = cost if "speedup" in cost else cost.assign(speedup=np.nan)
-    found = rows.groupby(["model", "backend", "arm", "tokens"]).speedup.median().dropna().rename("timed").reset_index()
-    return found.rename(columns={"tokens": "k"}).astype({"k": float})
-
-
 def _costs(cost: pd.DataFrame, model: str, backend: str, arms: Sequence[str]) -> replay.Costs | None:
     verify = specdec.curve(cost, model, backend, specdec.VERIFY, replay.LONGEST + 1)
     drafts = {arm: specdec.curve(cost, model, backend, arm, replay.LONGEST) for arm in arms}
@@ -110,11 +97,6 @@ def _lines(ax: Axes, part: pd.DataFrame, look: dict[str, dict[str, object]]) -> 
         ax.plot(top.k[arm], top.speedup[arm], **RING | {"mec": colour}, label=f"{arm} best")
 
 
-def _timed(ax: Axes, measured: pd.DataFrame, look: dict[str, dict[str, object]]) -> None:
-    for arm, part in measured.groupby("arm"):
-        ax.plot(part.k, part.timed, **TIMED, mec=look[arm]["color"], label=f"{arm} timed")
-
-
 def _caption(traces: pd.DataFrame, table: pd.DataFrame, shown: pd.DataFrame, missing: Sequence[str]) -> str:
     left_out = sorted(set(table.arm) - set(shown.arm))
     unknown = sorted(set(specdec.methods(traces)) - set(table.arm))
@@ -125,8 +107,8 @@ def _caption(traces: pd.DataFrame, table: pd.DataFrame, shown: pd.DataFrame, mis
         f'place, the right tokens that make the output cheapest. "{EITHER}" takes the n-gram match where there is one; '
         f'"{BETTER}" knows whose draft gets farther, which bounds any choice between the two. Pooled over '
         f"{specdec.requests(shown)}, with 95 % bootstrap intervals over requests where there are {stats.ENOUGH} or "
-        f"more. White marks: speedups of whole requests that were timed at that k. Drafts longer than any timed are "
-        f"taken to cost what a line fitted to the others says. {_best_sentence(shown)}"
+        "more. Drafts longer than any timed are taken to cost what a curve fitted to the others says. "
+        f"{_best_sentence(shown)}"
         + (f"In the plotted data only: {'; '.join(left_out)}. " if left_out else "")
         + (f"No costs to project from: {', '.join(unknown)}. " if unknown else "")
         + f"{specdec.setting(traces)}{style.missing_sentence(missing)}"
