@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.data import arithmetic, corpus
+from lib.data.choices import Draw
 from lib.data.tokenizer import encode, train_tokenizer
 from lib.models import cache, induction, ladder, ladder_cli, registry, skills, training
 from lib.models.training import Example
@@ -157,22 +159,100 @@ def test_lessons_are_documents_of_the_corpus_with_the_loss_on_the_answer(micro):
         assert re.search(r"#### \d+<\|(im_end|endoftext)\|>$", answer)
 
 
-def test_the_exam_reads_no_answers(micro, monkeypatch):
-    """Changing every worked answer and gold of the exam may change the score, never what the model writes."""
+def copied(text):
+    """What an ideal reader of a copy or edit task writes, found without the generator."""
+    asked, passage = re.search(
+        r"(?:user\n|Question: )(.*?)\n\n(.*?)(?:<\|im_end\|>|\nAnswer:)", text, re.DOTALL
+    ).groups()
+    if speaker := re.match(r"What does (\w+) say", asked):
+        return re.search(rf'\b{speaker[1]} says: ("[^"]*")', passage)[1]
+    new, old = re.findall(r'"(\w+)"', asked) or ("", "\0")
+    return re.sub(rf"\b{old}\b", new, passage)
+
+
+def test_copyedit_starts_with_swaps_then_mixes_tasks_and_whole_documents(micro):
+    _, tokenizer = micro
+    skill = replace(skills.SKILLS["copyedit"], first=("swap", 20))
+    kinds = Counter()
+    for number, lesson in zip(range(400), skills.stream(skill, tokenizer), strict=False):
+        text, answer = tokenizer.decode(lesson.ids), tokenizer.decode(lesson.ids[lesson.start :])
+        body = text.removeprefix(tokenizer.bos_token)
+        assert tokenizer(text, add_special_tokens=False)["input_ids"] == lesson.ids
+        if lesson.start == 1:
+            assert corpus.stream_of(body) == "train"
+            kinds["document"] += 1
+        else:
+            assert answer.strip(" ").removesuffix(corpus.IM_END).removesuffix(corpus.END_OF_TEXT) == copied(text)
+            kinds["swap" if "." not in answer and "Write" in text else re.search("Say|Repeat|Write|What", text)[0]] += 1
+        assert number >= 20 or kinds["swap"] == number + 1
+    assert all(kinds[kind] > 0 for kind in ("swap", "document", "Say", "Repeat", "Write"))
+
+
+def test_swaps_replace_half_of_the_words():
+    draw = Draw("swaps")
+    words = [word for _ in range(500) for word in _replaced(skills.SUBJECTS["copyedit"].task(draw, "swap", "train"))]
+    assert sum(words) / len(words) == pytest.approx(0.5, abs=0.05)
+
+
+def _replaced(task):
+    before = task.question.split("\n\n")[1].split()
+    return [old != new for old, new in zip(before, task.answer.split(), strict=True)]
+
+
+EXAMS = [(name, kind) for name, skill in skills.SKILLS.items() for kind in skills.SUBJECTS[skill.subject].kinds]
+
+
+@pytest.mark.parametrize(("name", "kind"), EXAMS)
+def test_exams_are_held_out_and_different(name, kind):
+    skill = replace(skills.SKILLS[name], examined=40)
+    tasks = skills.exam(skill, kind)
+    assert len({task.question for task in tasks}) == 40
+    draw = Draw("other")
+    lessons = {skills.SUBJECTS[name].task(draw, kind, "train").question for _ in range(2000)}
+    assert not lessons & {task.question for task in tasks}
+    if name == "arithmetic":
+        problems = arithmetic.problems(f"final exam {kind}", 40, kind, "heldout")
+        assert tasks == [(problem.question, problem.answer) for problem in problems]
+    else:
+        assert {corpus.stream_of(corpus.chat(*task)) for task in tasks} == {"validation"}
+
+
+@pytest.mark.parametrize("name", skills.SKILLS)
+def test_the_exam_counts_what_is_solved(name, monkeypatch):
+    """A model that writes the answer to every prompt but the first of each batch."""
+    skill = replace(skills.SKILLS[name], examined=4)
+    answers = {
+        prompt: answer
+        for kind in skills.SUBJECTS[name].kinds
+        for task in skills.exam(skill, kind)
+        for prompt, answer in (skills.prompt_and_answer(task, wrapping) for wrapping in skills.WRAPPINGS)
+    }
+
+    def greedy(_model, _tokenizer, prompts, _longest):
+        written = [answers[prompt].removesuffix(corpus.IM_END) for prompt in prompts]
+        return ["Wrong.", *(text.removesuffix(corpus.END_OF_TEXT) for text in written[1:])]
+
+    monkeypatch.setattr(skills, "greedy", greedy)
+    kinds = dict.fromkeys(skills.SUBJECTS[name].kinds, 0.75)
+    assert skills.accuracy(skill, None, None) == {"chat": kinds, "plain": kinds}
+
+
+@pytest.mark.parametrize("name", skills.SKILLS)
+def test_the_exam_reads_no_answers(micro, name):
+    """Changing every answer of the exam may change the score, never what the model writes."""
     model, tokenizer = micro
-    problems = arithmetic.problems("exam", 6, "add", "heldout")
-    spoilt = [replace(problem, answer="0\n#### 0", gold="0") for problem in problems]
+    tasks = skills.exam(replace(skills.SKILLS[name], examined=6), skills.SUBJECTS[name].kinds[0])
     written = [
-        skills.greedy(model, tokenizer, [skills.prompt_and_answer(problem, "chat")[0] for problem in rows], 12)
-        for rows in (problems, spoilt)
+        skills.greedy(model, tokenizer, [skills.prompt_and_answer(task, "chat")[0] for task in rows], 12)
+        for rows in (tasks, [task._replace(answer="0\n#### 0") for task in tasks])
     ]
     assert written[0] == written[1]
 
 
 def test_greedy_is_what_one_prompt_alone_would_give(micro):
     model, tokenizer = micro
-    problems = arithmetic.problems("alone", 4, "two_step", "heldout")
-    prompts = [skills.prompt_and_answer(problem, "plain")[0] for problem in problems]
+    tasks = skills.exam(replace(skills.SKILLS["arithmetic"], examined=4), "two_step")
+    prompts = [skills.prompt_and_answer(task, "plain")[0] for task in tasks]
     together = skills.greedy(model, tokenizer, prompts, 16)
     assert together == [skills.greedy(model, tokenizer, [prompt], 16)[0] for prompt in prompts]
 

@@ -24,7 +24,7 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 # Names of lib.models.ladder, repeated here so that checking a name needs no torch; a test compares the two.
 LADDER = ("ladder-micro", "ladder-60k", "ladder-160k", "ladder-1m", "ladder-3m", "ladder-10m")
-SKILLS = ("arithmetic",)
+SKILLS = ("arithmetic", "copyedit")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 

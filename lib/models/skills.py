@@ -1,41 +1,117 @@
 """What a rung can be taught on top: `ladder-1m+arithmetic` solves word problems it has never seen.
 
-A skill is a fine-tuning on questions with the loss on the answers only, as chat and as plain text, and a measurement:
-greedy accuracy on held-out questions of each kind (`lib.data.arithmetic` says what held out means for each).
+A skill is a fine-tuning on tasks with the loss on the answers only, as chat and as plain text, and a measurement:
+greedy accuracy on held-out tasks of each kind. The skills:
+
+* `arithmetic`: the problems of `lib.data.arithmetic`, which says what held out means for each kind;
+* `copyedit`: the tasks of `lib.data.copyedit`, held out where the training stream of `lib.data.corpus` is without them.
+  Replacing a word takes a circuit that the tasks themselves do not teach in any reasonable time: two of fifty tokens of
+  an answer need it. So lessons begin with `swap`, the same request over a line of words half of which are to be
+  replaced, and documents of the corpus are mixed in, with the loss on all of them, so that nothing else is unlearned.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.data import arithmetic, corpus
-from lib.data.choices import Draw, Weighted
+from lib.data import arithmetic, copyedit, corpus
+from lib.data.choices import Draw, Weighted, several
+from lib.data.world import THINGS
 from lib.models.training import Example, Recipe
 
 WRAPPINGS = ("chat", "plain")
-LONGEST_ANSWER = 64  # tokens; two worked steps take about 50
+LONGEST_ANSWER = 64  # tokens; two worked steps take about 50, a copied passage 55
+SWAPPED_WORDS = 8  # of a line of `swap`
+DOCUMENT = "document"  # among the weights of a skill: a document of the corpus instead of a task
+
+
+class Task(NamedTuple):
+    """What a model is asked and what it should write."""
+
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True)
 class Skill:
     """How a skill is taught and examined."""
 
+    subject: str  # of SUBJECTS
     recipe: Recipe
-    weights: tuple[float, ...]  # of arithmetic.KINDS in the lessons
+    weights: dict[str, float]  # of the kinds of tasks in the lessons, and of DOCUMENT
     seconds: float  # expected CPU seconds, to balance processes
-    examined: int = 500  # held-out questions per kind
+    examined: int = 500  # held-out tasks per kind
+    first: tuple[str, int] | None = None  # a kind, and how many lessons at the beginning are all of it
 
 
-SKILLS = {"arithmetic": Skill(Recipe(380_000, 4, 2e-3, row=130, warmup=20, decay=0.8), (17, 23, 15, 41), 145)}
+def _arithmetic(draw: Draw, kind: str, split: arithmetic.Split) -> Task:
+    made = arithmetic.problem(draw, kind, split)
+    return Task(made.question, made.answer)
 
 
-def prompt_and_answer(problem: arithmetic.Problem, wrapping: str) -> tuple[str, str]:
+def _copyedit(draw: Draw, kind: str, split: arithmetic.Split) -> Task:
+    stream = "validation" if split == "heldout" else "train"
+    while True:
+        task = _swap(draw) if kind == "swap" else _copied(draw, kind)
+        if corpus.stream_of(corpus.chat(*task)) == stream:
+            return task
+
+
+def _copied(draw: Draw, kind: str) -> Task:
+    made = copyedit.task(draw, kind)
+    return Task(f"{made.instruction}\n\n{made.passage}", made.answer)
+
+
+def _swap(draw: Draw) -> Task:
+    """An edit of a line of words instead of sentences; half of them are to be replaced."""
+    old, new, *others = several(draw, THINGS, 6)
+    words = [draw.pick(draw.pick([[old], others])) for _ in range(SWAPPED_WORDS)]
+    answer = " ".join(new if word == old else word for word in words)
+    return Task(f'Write the text again with "{new}" for "{old}".\n\n{" ".join(words)}', answer)
+
+
+class Subject(NamedTuple):
+    """What a skill is about: the kinds examined, a task of a kind and split, and whether a text answers a task."""
+
+    kinds: tuple[str, ...]
+    task: Callable[[Draw, str, arithmetic.Split], Task]
+    solved: Callable[[str, str], bool]  # by what was written and the answer
+
+
+SUBJECTS = {
+    # Of arithmetic only the number after `####` counts; a plain answer begins with a space.
+    "arithmetic": Subject(
+        arithmetic.KINDS, _arithmetic, lambda text, answer: arithmetic.predicted(text) == arithmetic.predicted(answer)
+    ),
+    "copyedit": Subject(copyedit.KINDS, _copyedit, lambda text, answer: text.strip() == answer),
+}
+SKILLS = {
+    "arithmetic": Skill(
+        "arithmetic",
+        Recipe(380_000, 4, 2e-3, row=130, warmup=20, decay=0.8),
+        {"add": 17, "sub": 23, "mul": 15, "two_step": 41},
+        145,
+    ),
+    "copyedit": Skill(
+        "copyedit",
+        Recipe(150_000, 2, 2e-3, warmup=20, decay=0.7),
+        {"list": 0.09, "repeat": 0.09, "edit": 0.26, "quote": 0.02, "swap": 0.2, DOCUMENT: 0.34},
+        60,
+        examined=100,
+        first=("swap", 2500),
+    ),
+}
+
+
+def prompt_and_answer(task: Task, wrapping: str) -> tuple[str, str]:
     """What a model reads and what it should write; joined, they are a document of the corpus."""
     write = corpus.chat if wrapping == "chat" else corpus.plain
-    prompt = write(problem.question, "").removesuffix(corpus.IM_END if wrapping == "chat" else f" {corpus.END_OF_TEXT}")
-    return prompt, write(problem.question, problem.answer).removeprefix(prompt)
+    prompt = write(task.question, "").removesuffix(corpus.IM_END if wrapping == "chat" else f" {corpus.END_OF_TEXT}")
+    return prompt, write(*task).removeprefix(prompt)
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -43,12 +119,16 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def stream(skill: Skill, tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
-    """Endless lessons: training problems, with the loss on the answer."""
-    draw = Draw("lessons")
-    kinds = Weighted(arithmetic.KINDS, skill.weights)
-    while True:
-        problem = arithmetic.problem(draw, draw.pick(kinds), "train")
-        prompt, answer = prompt_and_answer(problem, draw.pick(WRAPPINGS))
+    """Endless lessons: training tasks, with the loss on the answer, and the documents that a skill mixes in."""
+    draw, documents = Draw("lessons"), corpus.generate("lessons")
+    task = SUBJECTS[skill.subject].task
+    first = repeat(*skill.first) if skill.first else ()
+    kinds = Weighted(list(skill.weights), list(skill.weights.values()))
+    for kind in chain(first, iter(lambda: draw.pick(kinds), None)):
+        if kind == DOCUMENT:
+            yield Example(_ids(tokenizer, tokenizer.bos_token + next(documents).text))
+            continue
+        prompt, answer = prompt_and_answer(task(draw, kind, "train"), draw.pick(WRAPPINGS))
         read = _ids(tokenizer, tokenizer.bos_token + prompt)
         yield Example(read + _ids(tokenizer, answer), len(read))
 
@@ -77,14 +157,24 @@ def greedy(
     return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
+def exam(skill: Skill, kind: str) -> list[Task]:
+    """The held-out tasks of a kind that the skill is examined on, all different."""
+    draw, found = Draw(f"final exam {kind}"), {}
+    while len(found) < skill.examined:
+        task = SUBJECTS[skill.subject].task(draw, kind, "heldout")
+        found.setdefault(task.question, task)
+    return list(found.values())
+
+
 def accuracy(skill: Skill, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, float]]:
-    """Share of held-out questions answered rightly, by wrapping and kind; only the number after `####` counts."""
+    """Share of held-out tasks solved, by wrapping and kind."""
+    subject = SUBJECTS[skill.subject]
     found: dict[str, dict[str, float]] = {wrapping: {} for wrapping in WRAPPINGS}
-    for kind in arithmetic.KINDS:
-        problems = arithmetic.problems(f"final exam {kind}", skill.examined, kind, "heldout")
+    for kind in subject.kinds:
+        tasks = exam(skill, kind)
         for wrapping in WRAPPINGS:
-            prompts = [prompt_and_answer(problem, wrapping)[0] for problem in problems]
+            prompts = [prompt_and_answer(task, wrapping)[0] for task in tasks]
             written = greedy(model, tokenizer, prompts, LONGEST_ANSWER)
-            right = sum(arithmetic.predicted(text) == p.gold for text, p in zip(written, problems, strict=True))
-            found[wrapping][kind] = right / len(problems)
+            solved = sum(subject.solved(text, task.answer) for text, task in zip(written, tasks, strict=True))
+            found[wrapping][kind] = solved / len(tasks)
     return found
