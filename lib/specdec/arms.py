@@ -45,21 +45,16 @@ def drafter(target: Target, speculation: Speculation, decoding: Decoding) -> Dra
     from lib.generators.speculative.eagle import Eagle
     from lib.generators.speculative.eagle_tree import EagleTree
     from lib.generators.speculative.hybrid import Hybrid
-    from lib.models import eagle_files
 
-    head = eagle_files.load(target.drafter_folder("eagle"), target.lm.model)
     if speculation.tree_width > 1:
-        return EagleTree(head, speculation, decoding)
-    eagle = Eagle(head, speculation, decoding)
+        return EagleTree(target.head, speculation, decoding)
+    eagle = Eagle(target.head, speculation, decoding)
     return Hybrid(eagle, speculation) if speculation.method == "hybrid" else eagle
 
 
 def draft_model(target: Target) -> hub.LoadedModel:
-    """The draft model, on the target's device and in its dtype; ModelError where it reads other token ids."""
-    params = target.params
-    names = {"device", "load_format", "trust_remote_code"}
-    dtype = str(target.lm.dtype).removeprefix("torch.")
-    small = hub.load(target.drafter_name("draft"), dtype=dtype, **params.model_dump(include=names))
+    """The target's draft model; ModelError where it reads other token ids."""
+    small = target.draft_lm
     theirs, ours = small.model.config.vocab_size, target.lm.model.config.vocab_size
     if theirs != ours:
         raise ModelError(
@@ -92,11 +87,9 @@ def _vllm(target: Target, methods: Sequence[str], log: Path, seats: int) -> list
         tensor_parallel_size=params.tensor_parallel_size,
         gpu_memory_utilization=params.gpu_memory_utilization,
         seed=params.seed,
+        load_format=params.load_format,
+        trust_remote_code=params.trust_remote_code,
         threads=params.threads,
     )
-    return [
-        VllmArm(
-            engine, target.speculation(m), target.decoding, log, target.drafter_folder(m) if m in DRAFTERS else None
-        )
-        for m in methods
-    ]
+    folders = {method: target.drafter_folder(method) for method in methods if method in DRAFTERS}
+    return [VllmArm(engine, target.speculation(m), target.decoding, log, folders.get(m)) for m in methods]

@@ -6,6 +6,7 @@ for the model loses its middle, which is said.
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from lib.specdec.target import Target
 PROTOCOL = "latency"
 
 
-@dataclass
+@dataclass(eq=False)
 class Asked:
     """One turn of a request as the model reads it, and what each arm answered (its first pass)."""
 
@@ -64,6 +65,7 @@ class Timed:
             "batch_size": target.params.batch_size,
             "prompt_tokens": len(asked.ids),
             "new_tokens": count,
+            "first": answer.first,
             "total_tokens": len(asked.ids) + count,
             **{name: getattr(answer, name) for name in ("wall_s", "prefill_s", "decode_s", "draft_s", "verify_s")},
             "s_per_token": answer.wall_s / count,
@@ -91,12 +93,8 @@ class Timed:
 
 
 def cropped(response: Response) -> tuple[list[int], list[int]]:
-    """Drafted and accepted tokens per step without what lies behind the end of the output.
-
-    Tokens beyond the first that a prefill yielded (`Response.first`) belong to no step.
-    """
-    count = len(response.tokens) - response.first + 1
-    return acceptance.crop(response.drafted, response.accepted, count) if count >= 1 else ([], [])
+    """Drafted and accepted tokens per step without what lies behind the end of the output."""
+    return acceptance.crop(response.drafted, response.accepted, len(response.tokens), response.first)
 
 
 def requests(target: Target) -> list[benchmark.Request]:
@@ -115,32 +113,31 @@ def encode(target: Target, turns: Sequence[str]) -> tuple[list[int], int]:
 
 def run(target: Target, arms: Sequence[Arm], asked: Sequence[benchmark.Request]) -> Iterator[Timed]:
     """Every arm on every turn of every request, `batch_size` requests at a time; progress on stderr."""
-    params, order = target.params, random.Random(target.params.seed)
-    turns = max(len(request.turns) for request in asked)
-    jobs = [
-        (start, turn) for start in range(0, len(asked), params.batch_size) for turn in range(turns)
-    ]  # later turns of a batch follow at once
-    said: dict[int, list[str]] = {i: [] for i in range(len(asked))}
-    prompt, cut = 0, 0
+    order, cut, count = random.Random(target.params.seed), 0, sum(len(request.turns) for request in asked)
     _warm_up(target, arms, asked[0])
-    with tqdm(total=sum(len(r.turns) for r in asked), desc=f"requests to {params.group}", unit="turn") as bar:
-        for start, turn in jobs:
-            group = [i for i in range(start, min(start + params.batch_size, len(asked))) if turn < len(asked[i].turns)]
-            if not group:
-                continue
-            batch = []
-            for i in group:
-                ids, lost = encode(target, [*said[i], asked[i].turns[turn]])
-                cut += lost > 0
-                batch.append(Asked(prompt, asked[i], turn, ids, lost))
-                prompt += 1
+    with tqdm(total=count, desc=f"requests to {target.params.group}", unit="turn") as bar:
+        for batch in _batches(target, asked, speaker=arms[0].name):
             yield from _timed(target, arms, batch, order)
-            for i, one in zip(group, batch, strict=True):
-                answer = target.tokenizer.decode(one.answers[arms[0].name].tokens, skip_special_tokens=True)
-                said[i] += [asked[i].turns[turn], answer]
+            cut += sum(one.cut > 0 for one in batch)
             bar.update(len(batch))
     if cut:
-        print(f"{cut} of {prompt} prompts were longer than the model reads and lost their middle.", file=sys.stderr)
+        print(f"{cut} of {count} prompts were longer than the model reads and lost their middle.", file=sys.stderr)
+
+
+def _batches(target: Target, asked: Sequence[benchmark.Request], speaker: str) -> Iterator[list[Asked]]:
+    """`batch_size` requests together, turn after turn: each goes on with what the arm `speaker` answered before."""
+    size, number = target.params.batch_size, itertools.count()
+    for start in range(0, len(asked), size):
+        talks: list[tuple[benchmark.Request, list[str]]] = [(request, []) for request in asked[start : start + size]]
+        for turn in range(max(len(request.turns) for request, _ in talks)):
+            talks = [(request, said) for request, said in talks if turn < len(request.turns)]
+            batch = []
+            for request, said in talks:
+                said.append(request.turns[turn])
+                batch.append(Asked(next(number), request, turn, *encode(target, said)))
+            yield batch
+            for one, (_, said) in zip(batch, talks, strict=True):
+                said.append(target.tokenizer.decode(one.answers[speaker].tokens, skip_special_tokens=True))
 
 
 def _timed(target: Target, arms: Sequence[Arm], batch: list[Asked], order: random.Random) -> Iterator[Timed]:

@@ -32,7 +32,8 @@ def run(target: Target, asked: Sequence[benchmark.Request]) -> Iterator[dict[str
     if not prompts:
         return
     about = target.about | {"protocol": PROTOCOL}
-    context = round(statistics.mean(map(len, prompts))) + target.params.max_new_tokens // 2
+    middle = round(statistics.mean(map(len, prompts))) + target.params.max_new_tokens // 2
+    context = min(middle, target.outline.context - max(VERIFIED))
     for tokens, seconds in verify_curve(target, context).items():
         yield about | {"arm": "verify", "tokens": tokens, "seconds": seconds, "context": context}
     if target.params.method != "baseline":
@@ -70,13 +71,16 @@ def _by_length(target: Target, prompts: list[list[int]]) -> Iterator[dict[str, A
     """The method at each number of drafted tokens: seconds to draft them, and the measured speedup."""
     decoding = target.decoding
     base = TorchArm(target.lm.model, drafter(target, target.speculation("baseline"), decoding), decoding)
+    order = random.Random(target.params.seed)
     for k in tqdm(DRAFTED, desc="drafted tokens", unit="length"):
         speculation = target.speculation(target.params.method, num_speculative_tokens=k)
         arm = TorchArm(target.lm.model, drafter(target, speculation, decoding), decoding)
         arm.run(prompts[:1], [0])
         ratios, draft_s, steps, kept = [], 0.0, 0, 0
         for i, prompt in enumerate(prompts):
-            plain, fast = base.run([prompt], [i])[0], arm.run([prompt], [i])[0]
+            sides = order.sample((base, arm), 2)
+            answers = {side: side.run([prompt], [i])[0] for side in sides}
+            plain, fast = answers[base], answers[arm]
             ratios.append(plain.wall_s / len(plain.tokens) / (fast.wall_s / len(fast.tokens)))
             drafted, accepted = cropped(fast)
             draft_s, steps, kept = draft_s + fast.draft_s, steps + len(drafted), kept + sum(accepted)

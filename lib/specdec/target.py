@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib.generators.speculative.common import Decoding, Speculation
-from lib.models import hub, registry
+from lib.models import hub, locate, registry
 from lib.models.hub import LoadedModel
+from lib.models.registry import ModelError
 from lib.params import SpecDec
+
+if TYPE_CHECKING:
+    from lib.models.eagle import EagleHead
 
 
 class Target:
-    """What every part of a run of 2a asks about its model and its parameters."""
+    """What every part of a run of 2a asks about its model, its drafters and its parameters.
+
+    Raises ModelError, one sentence, where the model cannot be had or is too short for the answers asked for.
+    """
 
     def __init__(self, params: SpecDec) -> None:
         self.params = params
@@ -26,12 +33,39 @@ class Target:
             self.outline = hub.outline_of(self.lm)
         self.tokenizer = self.outline.tokenizer
         self.group = registry.group(params.group)
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        if self.context > self.outline.context:
+            raise ModelError(
+                f"{self.params.model} has {self.outline.context} positions, fewer than max_model_len {self.context}: "
+                "lower it, or leave it at 0."
+            )
+        if self.params.max_new_tokens >= self.context:
+            raise ModelError(
+                f"max_new_tokens {self.params.max_new_tokens} leaves no room for a prompt in the {self.context} tokens "
+                f"that {self.params.model} reads here: lower it."
+            )
 
     @cached_property
     def lm(self) -> LoadedModel:
         """The weights, loaded when first asked for."""
         names = {"dtype", "device", "load_format", "trust_remote_code"}
         return hub.load(self.params.model, **self.params.model_dump(include=names))
+
+    @cached_property
+    def draft_lm(self) -> LoadedModel:
+        """The draft model, on the target's device and in its dtype, loaded when first asked for."""
+        names = {"device", "load_format", "trust_remote_code"}
+        dtype = str(self.lm.dtype).removeprefix("torch.")
+        return hub.load(self.drafter_name("draft"), dtype=dtype, **self.params.model_dump(include=names))
+
+    @cached_property
+    def head(self) -> EagleHead:
+        """The EAGLE head, ready to draft for the target, loaded when first asked for."""
+        from lib.models import eagle_files
+
+        return eagle_files.load(self.drafter_folder("eagle"), self.lm.model)
 
     @property
     def context(self) -> int:
@@ -70,9 +104,12 @@ class Target:
 
     def drafter_folder(self, method: str) -> Path:
         """The folder of the draft model or of the EAGLE head, trained or downloaded if need be."""
-        from lib.models import eagle_training, locate
-
         name = self.drafter_name(method)
         if method == "draft":
+            locate.check(name)
             return locate.folder(name, self.params.trust_remote_code)
-        return eagle_training.path(name) if registry.is_ladder(name) else locate.head_folder(name)
+        if not registry.is_ladder(name):
+            return locate.head_folder(name)
+        from lib.models import eagle_training
+
+        return eagle_training.path(name)

@@ -17,7 +17,10 @@ PROTOCOL = "throughput"
 
 
 def run(target: Target, arms: Sequence[Arm], asked: Sequence[benchmark.Request]) -> Iterator[dict[str, Any]]:
-    """One row per batch and arm: `batch_requests` first turns at every batch size, or one batch where that is larger."""
+    """One row per batch and arm, on the first turns of the requests, taken again from the start where they run out.
+
+    At every batch size as many batches as `batch_requests` fill, at least one.
+    """
     params, order = target.params, random.Random(target.params.seed)
     plan = [(size, batch) for size in sizes(target) for batch in range(max(1, params.batch_requests // size))]
     for size, batch in tqdm(plan, desc=f"batches to {params.group}", unit="batch"):
@@ -29,8 +32,9 @@ def run(target: Target, arms: Sequence[Arm], asked: Sequence[benchmark.Request])
 
 
 def sizes(target: Target) -> list[int]:
-    """The batch sizes that the engine can do."""
-    return [size for size in target.params.batch_sizes if size == 1 or target.params.backend != "transformers"]
+    """The batch sizes that can be done: transformers drafts for one request at a time, and so do trees."""
+    alone = target.params.backend == "transformers" or target.params.tree_width > 1
+    return [size for size in target.params.batch_sizes if size == 1 or not alone]
 
 
 def _row(arm: str, responses: list[Response]) -> dict[str, Any]:

@@ -67,7 +67,6 @@ runs_dir: str = ""  # where run folders go; empty: runs/
 from lib import runs
 
 run = runs.open_run("2a_specdec", globals())
-run.params
 
 # %% [markdown]
 # ## Model and requests
@@ -76,56 +75,49 @@ run.params
 # `quote`) to text that is not (`story`, `math`). Drafting lives off what can be guessed, so expect it to depend on the kind.
 
 # %%
-import pandas as pd
 import torch
 
-from lib.specdec import arms, latency
+from lib.specdec import latency
 from lib.specdec.target import Target
 
 torch.set_num_threads(run.params.threads)
 target = Target(run.params)
 asked = latency.requests(target)
-print(f"{run.params.group}: {target.outline.parameters:,} parameters, {len(asked)} requests\n\n{asked[0].turns[0]}")
+print(f"{run.params.group}: {target.outline.parameters:,} parameters, {len(asked)} requests; the first:")
+print(f"\n{asked[0].turns[0]}")
 
 # %% [markdown]
-# ## Request by request
+# ## Request by request, and in batches
 #
 # Both arms answer every request, in random order, on the same engine: the same loop, cache, attention and stopping rule.
 # Each verification step records how many tokens were drafted and how many were accepted. After that, the same in
 # batches: rows of a batch share the weights that a forward has to read anyway, so drafting has less to win there.
 
 # %%
-from lib.specdec import throughput
+from lib.specdec import arms, report, throughput
 
-timed, curve = [], []
+timed, rows = [], []
 with arms.ready(target, run.dir / "log.txt", max([run.params.batch_size, *run.params.batch_sizes])) as engines:
     for answer in latency.run(target, engines, asked):
         timed.append(answer)
-        run.measure(**answer.row(target))
+        rows.append(answer.row(target))
+        run.measure(**rows[-1])
         if not answer.repeat:
             run.response(**answer.record(target))
     for row in throughput.run(target, engines, asked):
-        curve.append(row)
+        rows.append(row)
         run.measure(**row)
+table = report.frame(run, rows)
 
 # %% [markdown]
 # ## What it bought
 #
 # `speedup` is the baseline's seconds per token over the method's, request by request, then the median.
 # `tokens_per_forward` is what would remain on hardware where verifying is free; the gap between the two is what drafting
-# and verifying cost here.
+# and verifying cost here. `prompt_overlap` says how much of the answer the prompt holds already.
 
 # %%
-from lib.metrics import acceptance, stats
-
-rows = pd.DataFrame([answer.row(target) for answer in timed])
-pairs = stats.against(rows, "baseline", "s_per_token")
-ratio = pairs.merge(rows[["arm", "prompt", "category", "prompt_overlap"]].drop_duplicates(["arm", "prompt"]))
-by_category = ratio[ratio.arm == run.params.method].groupby("category")[["ratio", "prompt_overlap"]].median()
-speedups = stats.summarise(pairs)
-counts = acceptance.summarise(rows, ["arm", "category"])
-kept = counts[counts.arm == run.params.method].set_index("category")
-by_category.rename(columns={"ratio": "speedup"}).join(kept.select_dtypes("number")).round(2)
+report.by_category(table[table.protocol == "latency"], run.params.method).round(2)
 
 # %% [markdown]
 # ## Which of the drafted tokens are kept?
@@ -134,58 +126,55 @@ by_category.rename(columns={"ratio": "speedup"}).join(kept.select_dtypes("number
 # *unconditional* the chance that it is kept at all. Their fall says how far ahead drafting is worth it.
 
 # %%
-positions = acceptance.by_position(rows)
-positions.round(2)
+from lib.figures import specdec_positions
+
+report.draw(specdec_positions.positions, table);
+
+# %% [markdown]
+# ## Does it pay in a batch?
+#
+# Milliseconds per token of the whole batch. Where `speedup` falls below 1, drafting costs more than it saves.
+
+# %%
+report.by_batch(table[table.protocol == "throughput"]).round(3)
 
 # %% [markdown]
 # ## Is it still the model's own output?
 #
-# Greedy: every token must be the baseline's, and the likeliest one when the model scores the answer in a plain forward.
-# Sampled: tokens must be as surprising to the model as its own entropy says, within sampling error (`passed`).
+# Greedy: every answer must be the baseline's (`equal`), and each token the `likeliest` when the model scores the answer in
+# a plain forward, but for ties that rounding decides (`margin` within `tolerance`). Sampled: tokens must be as
+# surprising to the model as its own entropy says (`difference` 0, within sampling error). `passed` is the verdict.
 
 # %%
 from lib.specdec import lossless
 
-first = {id(answer.asked): answer.asked for answer in timed}
-audits = []
-for row in lossless.audit(target, list(first.values())):
-    audits.append(row)
+audited = list(lossless.audit(target, timed))
+for row in audited:
     run.measure(**row)
-print("answers equal to the baseline's:", rows.groupby("arm").token_equal.mean().to_dict())
-pd.DataFrame(audits).drop(columns=list(target.about)).set_index("arm")
-
-# %% [markdown]
-# ## Does it pay in a batch?
-
-# %%
-several = pd.DataFrame(curve, columns=None if curve else ["batch_size", "arm", "s_per_token"])
-seconds = several.groupby(["batch_size", "arm"]).s_per_token.median().unstack()
-(1e3 * seconds).add_suffix(", ms per token").round(3)
+table = report.frame(run, rows + audited)
+report.audits(table).T
 
 # %% [markdown]
 # ## Could it have been predicted?
 #
 # The time of a step is what drafting takes, plus a forward of one token more than was drafted. With the measured costs
-# of both and the measured acceptance, a speedup follows for any number of drafted tokens. `speedup` was measured; the
-# traces say, position by position, what drafting ten tokens would have hit, and are replayed for the figures.
+# of both and the measured acceptance, a speedup follows. Points on the line mean that nothing else costs time. (The
+# traces, which say position by position what drafting ten tokens would have hit, are replayed for the figures.)
 
 # %%
-from lib.specdec import lengths, traces
+from lib.figures import specdec_predicted
+from lib.specdec import lengths
+from lib.specdec.traces import run as draft_everywhere
 
-costs = list(lengths.run(target, asked))
-for row in [*costs, *traces.run(target, asked)]:
+extra = [*lengths.run(target, asked), *draft_everywhere(target, asked)]
+for row in extra:
     run.measure(**row)
-by_length = pd.DataFrame(costs, columns=None if costs else ["arm", "tokens", "seconds"])
-by_length.drop(columns=list(target.about), errors="ignore").set_index(["arm", "tokens"]).round(5)
+table = report.frame(run, rows + audited + extra)
+report.draw(specdec_predicted.predicted, table);
 
 # %% [markdown]
 # ## The answer for this model
 
 # %%
-own = speedups[speedups.arm == run.params.method]
-for line in own.itertuples():
-    interval = stats.Interval(line.estimate, line.low, line.high, line.n)
-    print(f"{run.params.method} on {run.params.group} ({run.params.backend}): {interval} times the baseline's speed")
-about = {"parameters": target.outline.parameters, "dummy": run.params.load_format == "dummy"}
-tables = {"speedups": speedups, "acceptance": acceptance.summarise(rows, ["arm"]), "by_position": positions}
-run.finish(about | {name: table.to_dict("records") for name, table in tables.items()} | {"audit": audits})
+print(report.answer(table, run.params.method))
+run.finish(report.summary(table));
