@@ -165,7 +165,7 @@ def legend(
     look: dict[str, dict[str, object]] | None = None,
     **line: object,
 ) -> None:
-    """Methods, backends where there are several, and `extra`, in a legend under the axes; `line`: style of the methods."""
+    """Methods, backends where there are several, and `extra`, in a legend under the axes; `line`: of the methods."""
     look = look or looks(table)
     handles = [Line2D([], [], ms=4, label=arm, **{"ls": "", **line}, **look[arm]) for arm in methods(table)]
     backends = sorted(set(table.backend))

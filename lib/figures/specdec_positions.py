@@ -19,7 +19,7 @@ RATES = {"conditional": "-", "unconditional": "--"}
 
 
 def positions(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
-    """A panel per model, a colour per method: conditional rate solid, unconditional dashed, with intervals as bands.
+    """A panel per model, a colour per method: conditional rate solid, unconditional dashed, intervals upright.
 
     Of several backends the figure shows the first. Undrawable where nothing was drafted.
     """
@@ -59,12 +59,14 @@ def _table(latency: pd.DataFrame) -> pd.DataFrame:
 
 
 def _lines(ax: Axes, part: pd.DataFrame) -> None:
-    look = specdec.looks(part)
-    for arm in specdec.methods(part):
+    """Methods beside each other at each position, so that their intervals can be told apart."""
+    look, methods = specdec.looks(part), specdec.methods(part)
+    for arm, offset in zip(methods, np.linspace(-0.15, 0.15, len(methods) + 2)[1:-1], strict=True):
         line, colour = part[part.arm == arm], look[arm]["color"]
+        x = line.position + offset
         for rate, dash in RATES.items():
-            ax.plot(line.position, line[rate], dash, ms=3.5, lw=1, label=f"{arm} {rate}", **look[arm])
-            ax.fill_between(line.position, line[f"{rate}_low"], line[f"{rate}_high"], color=colour, alpha=0.15, lw=0)
+            ax.plot(x, line[rate], dash, ms=3.5, lw=1, label=f"{arm} {rate}", **look[arm])
+            ax.vlines(x, line[f"{rate}_low"], line[f"{rate}_high"], color=colour, lw=0.7, alpha=0.7)
 
 
 def _caption(latency: pd.DataFrame, table: pd.DataFrame, shown: pd.DataFrame, missing: Sequence[str]) -> str:

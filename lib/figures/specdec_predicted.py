@@ -139,10 +139,10 @@ def _curves(ax: Axes, curves: pd.DataFrame, marks: dict[str, str]) -> None:
     most = float(curves.tokens.max())
     for exponent, kind in ((0, "memory-bound"), (1, "compute-bound")):
         ax.plot([1, most], [1, most**exponent], "--", lw=0.8, color="0.5", zorder=0, label=kind)
-    ax.text(most, 0.95, "memory-bound: flat", fontsize=7, color="0.35", ha="right", va="top", bbox=PAPER)
+    ax.text(most, 0.66, "memory-bound: flat", fontsize=7, color="0.35", ha="right", va="top", bbox=PAPER)
     ax.text(1.1, most * 0.9, "compute-bound: proportional", fontsize=7, color="0.35", va="top")
     ax.set(xscale="log", yscale="log", xlabel="tokens q in one forward", ylabel="seconds of q tokens / of one")
-    ax.set_ylim(min(0.75, 0.9 * curves.low.min()), 1.15 * max(most, curves.high.max()))
+    ax.set_ylim(min(0.5, 0.9 * curves.low.min()), 1.15 * max(most, curves.high.max()))
     ax.set_title(f"cost of verifying; timings per point: n ≥ {shown.n.min()}", loc="left", fontsize=7)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set(major_locator=FixedLocator([1, 2, 4, 8, 16, 32, 64]), minor_locator=NullLocator())

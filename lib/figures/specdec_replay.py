@@ -92,7 +92,7 @@ def _lines(ax: Axes, part: pd.DataFrame, look: dict[str, dict[str, object]]) -> 
         line, colour = part[(part.arm == arm) & (part.strategy == "fixed")], look[arm]["color"]
         oracle = part[(part.arm == arm) & (part.strategy == "oracle")]
         ax.plot(line.k, line.speedup, ms=3, lw=1, label=arm, **look[arm])
-        ax.fill_between(line.k.astype(float), line.low, line.high, color=colour, alpha=0.13, lw=0)
+        ax.vlines(top.k[arm], top.low[arm], top.high[arm], color=colour, lw=0.8)  # of all k they would hide the lines
         ax.axhline(oracle.speedup.iloc[0], ls="--", lw=0.9, color=colour, label=f"{arm} oracle")
         ax.plot(top.k[arm], top.speedup[arm], **RING | {"mec": colour}, label=f"{arm} best")
 
@@ -104,14 +104,23 @@ def _caption(traces: pd.DataFrame, table: pd.DataFrame, shown: pd.DataFrame, mis
         "Speedup of decoding that other ways of drafting would have had on recorded greedy outputs, by the engine's "
         "own steps and the measured costs of drafting and verifying: projected, not timed, without other overhead. "
         "Solid: at most k drafted tokens in every step, rings at the best k; dashed: an oracle that drafts, at every "
-        f'place, the right tokens that make the output cheapest. "{EITHER}" takes the n-gram match where there is one; '
-        f'"{BETTER}" knows whose draft gets farther, which bounds any choice between the two. Pooled over '
-        f"{specdec.requests(shown)}, with 95 % bootstrap intervals over requests where there are {stats.ENOUGH} or "
-        "more. Drafts longer than any timed are taken to cost what a curve fitted to the others says. "
-        f"{_best_sentence(shown)}"
+        f"place, the right tokens that make the output cheapest. {_combined_sentence(shown)}Pooled over "
+        f"{specdec.requests(shown)}; upright, the best k's 95 % bootstrap interval over requests where there are "
+        f"{stats.ENOUGH} or more. Drafts longer than any timed are taken to cost what a curve fitted to the others "
+        f"says. {_best_sentence(shown)}"
         + (f"In the plotted data only: {'; '.join(left_out)}. " if left_out else "")
         + (f"No costs to project from: {', '.join(unknown)}. " if unknown else "")
-        + f"{specdec.setting(traces)}{style.missing_sentence(missing)}"
+        + specdec.setting(traces.drop(columns="num_speculative_tokens", errors="ignore"))
+        + style.missing_sentence(missing)
+    )
+
+
+def _combined_sentence(shown: pd.DataFrame) -> str:
+    if EITHER not in set(shown.arm):
+        return ""
+    return (
+        f'"{EITHER}" takes the n-gram match where there is one; "{BETTER}" knows whose draft gets farther, which '
+        "bounds any choice between the two. "
     )
 
 
