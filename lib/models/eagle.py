@@ -84,8 +84,10 @@ class EagleHead(nn.Module):
     def new_cache(self, rows: int, capacity: int) -> HeadCache:
         """An empty cache for `rows` sequences of at most `capacity` tokens each."""
         weight = self.fc.weight
-        keys, values = weight.new_zeros(2, rows, self.kv_heads, capacity, self.head_dim)
-        return HeadCache(keys, values, *self.rotary(torch.arange(capacity, device=weight.device)))
+        shape = rows, self.kv_heads, capacity, self.head_dim
+        return HeadCache(
+            weight.new_zeros(shape), weight.new_zeros(shape), *self.rotary(torch.arange(capacity, device=weight.device))
+        )
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and signed sine [*, 1, head_dim] of the rotary angles at integer positions [*] (Su et al. 2021)."""
@@ -107,7 +109,7 @@ class EagleHead(nn.Module):
     def forward(
         self, ids: Tensor, features: Tensor, positions: Tensor, cache: HeadCache, slots: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """One pass over new rows, which are stored in the cache.
+        """One pass over new rows, which are stored in the cache; for drafting, so without gradients.
 
         Args:
             ids: [B, q] int64, the token that follows each feature.
