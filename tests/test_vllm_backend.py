@@ -222,11 +222,19 @@ class TestCorrection:
         def broken(x, counts, n, *_):
             return torch.zeros(n, dtype=x.dtype)
 
-        sampler = SimpleNamespace(expand_batch_to_tokens=broken if faulty else sound)
+        def filtered(logits, k, p):
+            return logits + k.max() if faulty else logits + 3  # the maximum of nothing is an error
+
+        before = {"expand_batch_to_tokens": broken if faulty else sound, "apply_top_k_top_p": filtered}
+        sampler = SimpleNamespace(**before)
         for name in ("vllm", "vllm.v1", "vllm.v1.sample"):
             monkeypatch.setitem(sys.modules, name, SimpleNamespace(rejection_sampler=sampler))
         assert vllm_correction.correct() == faulty
+        assert (vars(sampler) == before) == (not faulty)
         assert sampler.expand_batch_to_tokens is (vllm_correction.expand if faulty else sound)
+        assert sampler.apply_top_k_top_p(torch.ones(2), torch.tensor([1, 3]), None).tolist() == [4, 4]
+        if faulty:
+            assert sampler.apply_top_k_top_p(torch.ones(0), torch.ones(0), None).shape == (0,)
 
 
 class TestReasons:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,15 +39,16 @@ from lib.models.registry import ModelError
 
 GREEDY = Decoding(max_new_tokens=48)
 SAMPLED = Decoding(max_new_tokens=48, temperature=0.8, top_k=40)
+Drafters = Callable[[str], Path | None]
 K = 4  # tokens drafted per step
 UNCORRECTED = """
 import os, runpy, sys
 from lib.generators.speculative import vllm_correction
-vllm_correction.correct = lambda: False
+vllm_correction.is_faulty = lambda expand: False
 runpy.run_module("lib.generators.speculative.vllm_worker", run_name="__main__")
 """
 OLDER = UNCORRECTED.replace(
-    "vllm_correction.correct = lambda: False",
+    "vllm_correction.is_faulty = lambda expand: False",
     "from lib.generators.speculative import vllm_engine; vllm_engine.PER_REQUEST = 'not in this version'",
 )
 
@@ -66,19 +67,30 @@ def prompts(micro_path: Path) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def drafters(micro_path: Path, target: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders to draft from: an EAGLE head trained for seconds, and the target with noise on its weights as a draft."""
+def eagle(micro_path: Path) -> Path:
+    """An EAGLE head, trained for seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(eagle_training, "RECIPE", replace(eagle_training.RECIPE, tokens=60_000))
-        head = eagle_training.path("ladder-micro")
-    draft = tmp_path_factory.mktemp("draft")
+        return eagle_training.path("ladder-micro")
+
+
+@pytest.fixture(scope="module")
+def draft(micro_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A draft model: the target with noise on its weights."""
     noisy = AutoModelForCausalLM.from_pretrained(micro_path, dtype=torch.float32)
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in noisy.parameters():
             weight.add_(torch.randn_like(weight) * 0.15 * weight.std())
-    noisy.save_pretrained(draft)
-    return {"eagle": head, "draft": draft}
+    folder = tmp_path_factory.mktemp("draft")
+    noisy.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drafters(request: pytest.FixtureRequest) -> Drafters:
+    """What a method drafts from, made when it is first asked for."""
+    return lambda method: request.getfixturevalue(method) if method in ("eagle", "draft") else None
 
 
 def speculation(method: str, **changed) -> Speculation:
@@ -87,23 +99,21 @@ def speculation(method: str, **changed) -> Speculation:
     )
 
 
-def vllm_arm(
-    method: str, micro_path: Path, drafters: dict[str, Path], log: Path, law: Decoding = GREEDY, **how
-) -> VllmArm:
+def vllm_arm(method: str, micro_path: Path, drafters: Drafters, log: Path, law: Decoding = GREEDY, **how) -> VllmArm:
     engine = Engine(micro_path, max_num_seqs=64, enforce_eager=True)
-    return VllmArm(engine, speculation(method, **how), law, log, drafters.get(method))
+    return VllmArm(engine, speculation(method, **how), law, log, drafters(method))
 
 
-def torch_arm(method: str, target: PreTrainedModel, drafters: dict[str, Path], law: Decoding = GREEDY) -> Arm:
+def torch_arm(method: str, target: PreTrainedModel, drafters: Drafters, law: Decoding = GREEDY) -> Arm:
     how = speculation(method)
     if method == "baseline":
         drafter = Baseline()
     elif method == "ngram":
         drafter = Ngram(how)
     elif method == "draft":
-        drafter = DraftModel(AutoModelForCausalLM.from_pretrained(drafters["draft"]).eval(), how, law)
+        drafter = DraftModel(AutoModelForCausalLM.from_pretrained(drafters("draft")).eval(), how, law)
     else:
-        drafter = Eagle(eagle_files.load(drafters["eagle"], target), how, law)
+        drafter = Eagle(eagle_files.load(drafters("eagle"), target), how, law)
     return TorchArm(target, drafter, law)
 
 
@@ -115,12 +125,10 @@ def tokens(responses: list[Response]) -> list[list[int]]:
     return [response.tokens for response in responses]
 
 
-@pytest.mark.parametrize("method", ["baseline", "ngram", "draft", "eagle"])
+@pytest.mark.parametrize("method", ["baseline", "ngram", "draft", "eagle"], scope="class")
 class TestAgainstTorch:
     @pytest.fixture(scope="class")
-    def both(
-        self, method, micro_path, target, prompts, drafters, tmp_path_factory
-    ) -> Iterator[dict[str, list[Response]]]:
+    def both(self, method, micro_path, target, prompts, drafters, tmp_path_factory) -> dict[str, list[Response]]:
         """The responses of both engines, one prompt at a time and all together."""
         log = tmp_path_factory.mktemp("engine") / "log.txt"
         seeds = [0] * len(prompts)
@@ -180,21 +188,23 @@ class TestSampling:
 
     SEEDS = range(48)
 
-    def audit(self, arm: VllmArm, target: PreTrainedModel, prompts: list[list[int]]) -> lossless.Audit:
+    def audit(
+        self, arm: VllmArm, target: PreTrainedModel, prompts: list[list[int]], decoding: Decoding
+    ) -> lossless.Audit:
         """Of 48 answers, four to each prompt."""
         asked = [prompts[seed % len(prompts)] for seed in self.SEEDS]
         with arm:
             answers = tokens(arm.run(asked, list(self.SEEDS)))
-        laws = [self.law(target, prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
+        laws = [self.law(target, prompt, answer, decoding) for prompt, answer in zip(asked, answers, strict=True)]
         emitted = np.concatenate(answers)
         return lossless.audit(*lossless.surprise(np.concatenate(laws), emitted))
 
     @staticmethod
-    def law(target: PreTrainedModel, prompt: list[int], answer: list[int]) -> np.ndarray:
+    def law(target: PreTrainedModel, prompt: list[int], answer: list[int], decoding: Decoding) -> np.ndarray:
         """Log-probabilities [answer, vocabulary] under the target, temperature and filters applied."""
         with torch.inference_mode():
             logits = target(torch.tensor([prompt + answer])).logits[:, len(prompt) - 1 : -1]
-        return probabilities(logits, SAMPLED)[0].log().numpy()
+        return probabilities(logits, decoding)[0].log().numpy()
 
     @pytest.mark.parametrize(
         ("method", "how"),
@@ -202,15 +212,16 @@ class TestSampling:
     )
     def test_the_corrected_engine_passes_the_audit(self, method, how, micro_path, target, prompts, drafters, log):
         arm = vllm_arm(method, micro_path, drafters, log, SAMPLED, draft_sample_method=how)
-        audit = self.audit(arm, target, prompts)
+        audit = self.audit(arm, target, prompts, SAMPLED)
         assert audit.passed, audit
         assert audit.detectable < 0.25  # nats per token: what the fault costs is ten times that
         assert bool(arm.facts["sampling_corrected"]) == (method != "baseline" and arm.facts["platform"] == "cpu")
 
     def test_the_audit_catches_the_uncorrected_engine(self, micro_path, target, prompts, drafters, log, monkeypatch):
         monkeypatch.setattr(vllm_process, "WORKER", ("-c", UNCORRECTED))
-        arm = vllm_arm("ngram", micro_path, drafters, log, SAMPLED)
-        audit = self.audit(arm, target, prompts)
+        law = replace(SAMPLED, top_k=0)  # a lost top-k may be out of range, and that would be an error
+        arm = vllm_arm("ngram", micro_path, drafters, log, law)
+        audit = self.audit(arm, target, prompts, law)
         assert arm.facts["sampling_corrected"] is None
         assert not audit.passed, audit
 
@@ -245,7 +256,7 @@ class TestHeads:
     def published(self, drafters, target, tmp_path) -> Path:
         """A head as published for Qwen2: another architecture, biases unannounced, in fc too, embedding included."""
         folder = tmp_path / "published"
-        shutil.copytree(drafters["eagle"], folder)
+        shutil.copytree(drafters("eagle"), folder)
         config = json.loads((folder / "config.json").read_text())
         config |= {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
         for name in ("qkv_bias", "attention_bias", "target_norm"):
@@ -265,14 +276,14 @@ class TestHeads:
         tensors.pop("fc.bias")
         save_file(tensors, published / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelError, match=r"has no EagleQwen2ForCausalLM.*eagle convert") as caught:
-            vllm_arm("eagle", micro_path, {"eagle": published}, log).__enter__()
+            vllm_arm("eagle", micro_path, lambda _: published, log).__enter__()
         assert "\n" not in str(caught.value)
 
     def test_converted_it_runs_and_accepts_what_the_published_one_does(
         self, published, micro_path, target, prompts, log, tmp_path
     ):
         eagle_convert.convert(str(published), tmp_path / "converted", str(micro_path))
-        with vllm_arm("eagle", micro_path, {"eagle": tmp_path / "converted"}, log) as arm:
+        with vllm_arm("eagle", micro_path, lambda _: tmp_path / "converted", log) as arm:
             found = arm.run(prompts, [0] * len(prompts))
         values, tensors = eagle_files.read_config(published), eagle_files.read_weights(published)
         head = eagle_files.build(values, tensors, target, published)

@@ -1,9 +1,10 @@
-"""The sampling fault of vLLM's CPU build under speculation, found by trying and put right in place.
+"""The sampling faults of vLLM's CPU build under speculation, found by trying and put right in place.
 
 The rejection sampler spreads each request's temperature, top-k and top-p over the request's draft tokens. Where the CPU
 build uses its own C++ kernel for that, the values are written to an int64 copy of the output that is thrown away, so
-that drafts are judged under whatever was in memory (`ISSUE`). Greedy decoding skips this code. Whether an installed
-version has the fault is asked of the function itself, not of a list of versions.
+that drafts are judged under whatever was in memory (`ISSUE`). And with top-k alone it fails on a step in which no
+request has a draft, such as every prefill. Greedy decoding skips this code. Whether an installed version has the faults
+is asked of its functions, not of a list of versions.
 """
 
 from collections.abc import Callable
@@ -44,14 +45,25 @@ def is_faulty(tried: Expand) -> bool:
     return False
 
 
+def fails_on_nothing(apply_top_k_top_p: Callable[..., Tensor]) -> bool:
+    """Whether a sampler's filter fails where there are no draft tokens at all, with top-k alone."""
+    try:
+        apply_top_k_top_p(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int32), None)
+    except RuntimeError:
+        return True
+    return False
+
+
 def correct() -> bool:
-    """Put `expand` in place of the sampler's own function in this process if that is faulty; whether it was done.
+    """Put right in this process what the sampler does wrong; whether its values were lost (`ISSUE`).
 
     To be called once the engine is built: only then does the CPU build have its kernels in place.
     """
-    from vllm.v1.sample import rejection_sampler
+    from vllm.v1.sample import rejection_sampler as sampler
 
-    if not is_faulty(rejection_sampler.expand_batch_to_tokens):
+    if fails_on_nothing(filtered := sampler.apply_top_k_top_p):
+        sampler.apply_top_k_top_p = lambda logits, k, p: filtered(logits, k, p) if len(logits) else logits
+    if not is_faulty(sampler.expand_batch_to_tokens):
         return False
-    rejection_sampler.expand_batch_to_tokens = expand
+    sampler.expand_batch_to_tokens = expand
     return True
