@@ -24,7 +24,7 @@ class ChainDrafter(ABC):
     def propose(self, rows: Rows, room: int) -> Draft:
         """A chain of min(ahead, room) tokens for every row, each the likeliest or drawn under the target's filters."""
         count = min(self.ahead, room)
-        if not count:
+        if count < 1:
             return Draft.nothing(len(rows))
         logits = self._catch_up(rows)
         tokens, laws = [], []

@@ -39,15 +39,23 @@ class TorchArm:
     def __exit__(self, *exc: object) -> None: ...
 
     def run(self, prompts: list[list[int]], seeds: list[int]) -> list[Response]:
-        """Answer prompts as one batch. ValueError for one that leaves the model no room to answer."""
-        context, longest = self._model.config.max_position_embeddings, max(map(len, prompts))
+        """Answer prompts as one batch.
+
+        ValueError for a prompt that is empty or leaves no room to answer, and for a model that cannot be followed.
+        """
+        with torch.inference_mode(), own_attention(self._model):
+            self._check([len(prompt) for prompt in prompts])
+            return _Batch(self._model, self._drafter, self._decoding, prompts, seeds, self._creep).answer()
+
+    def _check(self, lengths: list[int]) -> None:
+        context, longest = self._model.config.max_position_embeddings, max(lengths)
         if longest + self._decoding.max_new_tokens > context:
             raise ValueError(
                 f"A prompt of {longest} tokens and {self._decoding.max_new_tokens} new ones do not fit the model's "
                 f"{context} positions: shorten the prompt or lower max_new_tokens."
             )
-        with torch.inference_mode(), own_attention(self._model):
-            return _Batch(self._model, self._drafter, self._decoding, prompts, seeds, self._creep).answer()
+        if not min(lengths):
+            raise ValueError("A prompt is empty, which a model cannot go on from: give it at least one token.")
 
 
 class _Batch:
@@ -151,7 +159,7 @@ class _Batch:
             tokens = self._choose(logits, np.arange(k + 1))
             return tokens.cpu().numpy(), acceptance.matching(tokens, drafts, lengths).cpu().numpy(), None
         accept, own = (self._tensor(self.rows.numbers(stream, np.arange(k + 1))) for stream in (ACCEPT, TARGET))
-        law = probabilities(logits, self._decoding)
+        law = self._law(logits)
         kept, extra = acceptance.rejection(law, draft.probs, drafts, lengths, accept[:, :k], own)
         tokens = torch.cat([drafts, drafts.new_zeros(len(drafts), 1)], 1).scatter(1, kept[:, None], extra[:, None])
         return tokens.cpu().numpy(), kept.cpu().numpy(), None
@@ -168,14 +176,18 @@ class _Batch:
         return chosen[path][None], np.array([len(path) - 1]), np.array(path)
 
     def _choose(self, logits: Tensor, offsets: np.ndarray) -> LongTensor:
-        """The target's own token at every place, int64 [B, q]: the likeliest, or drawn with the output position's number.
+        """The target's own token at every place, int64 [B, q]: the likeliest, or drawn with that position's number.
 
         offsets int64 [q]: how far behind the row's last token each place's choice stands.
         """
         if self._decoding.greedy:
             return logits.argmax(-1)
         u = self._tensor(self.rows.numbers(TARGET, offsets))
-        return draw(probabilities(logits, self._decoding).flatten(0, 1), u.reshape(-1, 1)).view(u.shape)
+        return draw(self._law(logits).flatten(0, 1), u.reshape(-1, 1)).view(u.shape)
+
+    def _law(self, logits: Tensor) -> Tensor:
+        """The target's law [B, q, V] from logits [B, q, V]; transformers' top-p filter takes rows only."""
+        return probabilities(logits.flatten(0, 1), self._decoding).view(logits.shape)
 
     def _forward(
         self,

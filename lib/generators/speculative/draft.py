@@ -8,12 +8,12 @@ from torch import LongTensor, Tensor, nn
 
 from lib.generators.speculative.chain import ChainDrafter
 from lib.generators.speculative.common import Decoding, Speculation
-from lib.generators.speculative.drafting import Rows
+from lib.generators.speculative.drafting import Draft, Rows
 from lib.generators.speculative.ragged_cache import RaggedCache, own_attention, seen
 
 
 class DraftModel(ChainDrafter):
-    """Drafts with `model` (a causal LM in eval mode with the target's vocabulary), which keeps a KV cache of its own."""
+    """Drafts with `model` (a causal LM in eval mode, of the target's vocabulary), with a KV cache of its own."""
 
     name = "draft"
     wants_features = False
@@ -28,6 +28,12 @@ class DraftModel(ChainDrafter):
         self._cache = RaggedCache(self._model.config, rows.history.shape[1])
         self._read = np.zeros(len(rows), dtype=np.int64)  # tokens of each row in the cache and still true
 
+    def propose(self, rows: Rows, room: int) -> Draft:
+        """As `ChainDrafter`, and no farther than this model's own window: the last draft token is never read."""
+        window = self._model.config.max_position_embeddings
+        with own_attention(self._model):
+            return super().propose(rows, min(room, window - int(rows.length.max()) + 1))
+
     def observe(self, rows: Rows, features: Tensor | None, counts: np.ndarray) -> None:
         """What was read of the draft stays as far as it was kept; the last draft token was never read."""
         self._read = np.minimum(self._read, rows.length - 1)
@@ -38,7 +44,7 @@ class DraftModel(ChainDrafter):
 
     def _catch_up(self, rows: Rows) -> Tensor:
         behind = rows.length - self._read
-        places = self._read[:, None] + np.arange(behind.max())
+        places = np.minimum(self._read[:, None] + np.arange(behind.max()), rows.length[:, None] - 1)  # ends repeat
         ids = np.take_along_axis(rows.history, places, 1)
         logits = self._forward(torch.from_numpy(ids).to(self._device), places, behind)
         self._read = rows.length.copy()
@@ -55,13 +61,12 @@ class DraftModel(ChainDrafter):
         level = bool((places[:, 0] == places[0, 0]).all())
         self._cache.place(int(places[0, 0]) if level else None, None if level else where, filled)
         wanted, inverse = np.unique(counts - 1, return_inverse=True)
-        with own_attention(self._model):
-            logits = self._model(
-                input_ids=ids,
-                position_ids=where,
-                attention_mask=None if level and ids.shape[1] in (1, filled) else seen(where, filled),
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=torch.from_numpy(wanted).to(self._device),
-            ).logits
+        logits = self._model(
+            input_ids=ids,
+            position_ids=where,
+            attention_mask=None if level and ids.shape[1] in (1, filled) else seen(where, filled),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=torch.from_numpy(wanted).to(self._device),
+        ).logits
         return logits[torch.arange(len(counts)), torch.from_numpy(inverse)]

@@ -50,7 +50,7 @@ class Rows:
         return self.history[np.arange(len(self)), self.length - 1]
 
     def numbers(self, stream: int, offsets: np.ndarray) -> np.ndarray:
-        """float64 [B, n] uniform numbers for the output positions `offsets` (int64 [n]) behind each row's last token."""
+        """float64 [B, n] uniform numbers of the output positions `offsets` (int64 [n]) behind each last token."""
         return self._numbers[np.arange(len(self))[:, None], stream, self.new[:, None] + offsets]
 
     def append(self, tokens: np.ndarray, counts: np.ndarray) -> None:
@@ -70,9 +70,9 @@ class Rows:
 class Draft:
     """Guesses for the next tokens of B rows.
 
-    `tokens` int64 [B, K], of which row b has lengths[b] (the rest is padding). `probs` float [B, K, V]: the law each was
-    drawn from, None where each is one definite token. `parents` int64 [K]: for a tree (one row only), the place of each
-    node's parent, counted from 0 = the row's last token; None for a chain.
+    `tokens` int64 [B, K], of which row b has lengths[b] (the rest is padding). `probs` float [B, K, V]: the law that
+    each was drawn from, None where each is one definite token. `parents` int64 [K]: for a tree (one row only), the
+    place of each node's parent, counted from 0 = the row's last token; None for a chain.
     """
 
     tokens: np.ndarray

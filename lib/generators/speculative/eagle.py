@@ -34,7 +34,7 @@ class Eagle(ChainDrafter):
         """The prompt's features wait to be read together with the first new token."""
         shape = (*rows.history.shape, features.shape[-1])
         self._cache = self._head.new_cache(*rows.history.shape)
-        self._features = features.new_empty(shape)  # of every position, true ones only
+        self._features = features.new_zeros(shape)  # of every position
         self._read = np.zeros(len(rows), dtype=np.int64)  # features of each row that the head has read
         self._features[:, : features.shape[1]] = features
 
@@ -54,7 +54,7 @@ class Eagle(ChainDrafter):
     def _catch_up(self, rows: Rows) -> Tensor:
         """Read the waiting features, each with the token chosen from it: logits [B, V] of the token after the last."""
         waiting = rows.length - 1 - self._read
-        places = self._read[:, None] + np.arange(waiting.max())
+        places = np.minimum(self._read[:, None] + np.arange(waiting.max()), rows.length[:, None] - 2)  # ends repeat
         ids = np.take_along_axis(rows.history, places + 1, 1)
         row, where = torch.arange(len(ids), device=self._device), self._tensor(places)
         guessed = self._forward(self._tensor(ids), self._features[row[:, None], where], where)

@@ -31,13 +31,13 @@ class EagleTree(Eagle):
         """At most depth * width nodes, parents before children. ValueError for a batch of several rows."""
         if len(rows) > 1:
             raise ValueError("Trees are drafted for one request at a time: set batch_size to 1, or tree_width to 1.")
-        if room < self.ahead:  # at the end of the model's window
+        if room < self._depth:  # at the end of the model's window
             return Draft.nothing(1)
         tokens, scores, parents = self._grow(rows)
         return _likeliest(tokens, scores, parents, self.ahead)
 
     def _grow(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All candidates, depth by depth: tokens int64 [n], log-probabilities float [n], parents int64 [n] (0: the root)."""
+        """All candidates by depth: tokens int64 [n], log-probabilities float [n], parents int64 [n] (0: the root)."""
         self._before = int(rows.length[0]) - 1  # slots of the head's cache that are no nodes
         self._used, sees = 0, np.zeros((0, 0), dtype=bool)
         logits = self._catch_up(rows)[None]  # [1, 1, V]: of the root's child

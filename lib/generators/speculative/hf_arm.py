@@ -2,7 +2,7 @@
 
 `generate` tells nobody what it drafted, so two public places are read: a streamer is handed the tokens that each step
 kept, and a hook on the target sees how many tokens each forward was given. transformers verifies its first draft in the
-prefill; what was kept there counts as the prefill's, not as a step's. One prompt at a time, as assisted generation asks.
+prefill; what was kept there counts as the prefill's, not as a step's. One prompt at a time, as `generate` asks.
 """
 
 from __future__ import annotations

@@ -40,12 +40,11 @@ class Hybrid:
             return Draft(tokens[:, : lengths.max()], lengths)
         guessed = self._eagle.propose(rows, room)
         copied = lengths > 0
-        width = guessed.tokens.shape[1]
-        guessed.tokens[copied] = tokens[copied, :width]
+        guessed.tokens[copied] = tokens[copied]
         if guessed.probs is not None:  # a looked-up token is certain
             certain = F.one_hot(torch.from_numpy(guessed.tokens[copied]), guessed.probs.shape[-1])
             guessed.probs[torch.from_numpy(copied)] = certain.to(guessed.probs)
-        return Draft(guessed.tokens, np.where(copied, np.minimum(lengths, width), guessed.lengths))
+        return Draft(guessed.tokens, np.where(copied, lengths, guessed.lengths), guessed.probs)
 
     def observe(self, rows: Rows, features: Tensor | None, counts: np.ndarray) -> None:
         self._eagle.observe(rows, features, counts)

@@ -48,23 +48,33 @@ class RaggedLayer(BufferLayer):
 
     def select(self, rows: np.ndarray) -> None:
         """Keep these rows only (int64 [R]); those that keep their place are not copied."""
-        self._buffers = [keep_rows(buffer, rows) for buffer in self._buffers]
+        if self.is_initialized:  # rows may leave before a drafter first reads
+            self._buffers = [keep_rows(buffer, rows) for buffer in self._buffers]
 
     def move(self, source: LongTensor, start: int) -> None:
         """Copy the slots `source` (int64 [n], rising, none below `start`) of all rows to `start`, `start` + 1, ..."""
         for buffer in self._buffers:
             buffer[:, :, start : start + len(source)] = buffer[:, :, source]
 
+    @staticmethod
+    def _room(like: Tensor, capacity: int) -> Tensor:
+        """Zeros: a row reads its neighbours' lengths too, and a masked weight of 0 times a leftover NaN is NaN."""
+        rows, heads, _, width = like.shape
+        return like.new_zeros(rows, heads, capacity, width)
+
 
 class RaggedCache(Cache):
     """A transformers cache of `RaggedLayer`s with `capacity` slots per row.
 
-    ValueError for a model with sliding-window layers.
+    ValueError for a model with layers that do not attend to all before them (sliding windows, linear attention).
     """
 
     def __init__(self, config: PreTrainedConfig, capacity: int) -> None:
-        if "sliding_attention" in (getattr(config, "layer_types", None) or []):
-            raise ValueError("This model has sliding-window layers, which the torch backend does not follow: use vllm.")
+        others = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
+        if others:
+            raise ValueError(
+                f"This model has layers of type {min(others)}, which the torch backend does not follow: use vllm."
+            )
         super().__init__(layers=[RaggedLayer(capacity) for _ in range(config.num_hidden_layers)])
 
     def place(self, start: int | None, slots: LongTensor | None, filled: int) -> None:
@@ -133,7 +143,7 @@ def own_attention(model: nn.Module) -> Iterator[None]:
 
 
 def seen(positions: LongTensor, filled: int) -> Tensor:
-    """The mask of chains: bool [B, 1, q, filled], true for every slot up to the query's own (positions int64 [B, q])."""
+    """The mask of chains: bool [B, 1, q, filled], true for slots up to the query's own (positions int64 [B, q])."""
     return torch.arange(filled, device=positions.device) <= positions[:, None, :, None]
 
 
