@@ -138,9 +138,9 @@ def test_generation_stops_where_tokenizer_or_generation_config_says(tied, untied
     with hub.loaded(str(tied)) as lm:
         assert lm.stop_ids == (1, 7)
         lm.model.generation_config.eos_token_id = 9
-        assert hub._stop_ids(lm.model, lm.tokenizer) == (1, 9)
+        assert hub._stop_ids(lm.model.generation_config, lm.tokenizer) == (1, 9)
         lm.model.generation_config.eos_token_id = None
-        assert hub._stop_ids(lm.model, lm.tokenizer) == (1,)
+        assert hub._stop_ids(lm.model.generation_config, lm.tokenizer) == (1,)
 
 
 def test_size_is_announced_before_the_weights_are_read(copy, capsys):
@@ -367,6 +367,91 @@ def test_a_cached_model_in_shards_needs_every_shard(empty_cache, tied):
     assert locate.cached("acme/tiny") is None
     (snapshot / shards["b"]).write_bytes(b"")
     assert locate.cached("acme/tiny") == snapshot
+
+
+def head(place: Path, weights: str) -> Path:
+    """The files of an EAGLE head: no tokenizer, and its tensors under the given name."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.json").write_text("{}")
+    (place / weights).write_bytes(b"")
+    return place
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_cached_head_needs_no_network_and_no_tokenizer(empty_cache, tmp_path, weights):
+    snapshot = fill_cache(empty_cache, "acme/head", head(tmp_path / "saved", weights))
+    assert locate.head_folder("acme/head") == snapshot
+    assert locate.head_folder(str(tmp_path / "saved")) == tmp_path / "saved"
+
+
+@pytest.mark.parametrize(("published", "asked"), [("model.safetensors", 1), ("pytorch_model.bin", 2)])
+def test_a_heads_pickle_is_downloaded_only_where_there_is_nothing_else(
+    empty_cache, tmp_path, monkeypatch, published, asked
+):
+    calls = []
+
+    def download(hub_id, allow_patterns):
+        calls.append(allow_patterns)
+        wanted = published if published.endswith("safetensors") or published in allow_patterns else "config.json"
+        return str(head(tmp_path / "head", wanted))
+
+    monkeypatch.setattr(locate, "get_hf_file_metadata", lambda url, timeout: None)
+    monkeypatch.setattr(locate, "snapshot_download", download)
+    assert (locate.head_folder("acme/head") / published).exists()
+    assert len(calls) == asked and not any("bin" in pattern for pattern in calls[0])
+
+
+def test_half_a_cached_head_is_completed_from_the_hub(empty_cache, tmp_path, monkeypatch):
+    """config.json alone is what a look at the repository leaves in the cache."""
+    fill_cache(empty_cache, "acme/head", head(tmp_path / "saved", "config.json"))
+    monkeypatch.setattr(locate, "get_hf_file_metadata", lambda url, timeout: None)
+    monkeypatch.setattr(locate, "snapshot_download", lambda hub_id, **_: str(head(tmp_path / "x", "model.safetensors")))
+    assert locate.head_folder("acme/head") == tmp_path / "x"
+
+
+def test_a_head_that_cannot_be_had_is_one_sentence(empty_cache, monkeypatch):
+    monkeypatch.setattr(locate, "get_hf_file_metadata", failing(http(RepositoryNotFoundError)))
+    with pytest.raises(ModelError, match="nor a public model on the hub") as raised:
+        locate.head_folder("acme/head")
+    sentence(raised)
+
+
+# --- outlines: a model without its weights ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["tied", "untied"])
+def test_an_outline_is_what_loading_would_say(which, request):
+    folder = request.getfixturevalue(which)
+    outline = hub.outline(str(folder))
+    with hub.loaded(str(folder), device="cpu") as lm:
+        of = hub.outline_of(lm)
+        assert lm.parameters == outline.parameters and lm.stop_ids == outline.stop_ids
+        assert outline.context == lm.model.config.max_position_embeddings
+        assert outline.tokenizer("w3 w4").input_ids == [5, 6]
+    assert vars(of) | {"tokenizer": None} == vars(outline) | {"tokenizer": None}
+    assert (of.folder, of.dtype) == (folder, "float32")
+
+
+def test_an_outline_reads_no_weights_and_stops_where_the_folder_says(copy, monkeypatch):
+    (copy / "model.safetensors").write_bytes(b"")
+    GenerationConfig(eos_token_id=[7, 9]).save_pretrained(copy)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", failing(AssertionError("weights were read")))
+    assert hub.outline(str(copy)).stop_ids == (1, 7, 9)
+
+
+def test_the_outline_of_random_weights_has_no_folder(tiny_entry, empty_cache):
+    with hub.loaded(tiny_entry.hub_id, load_format="dummy") as lm:
+        assert hub.outline_of(lm).folder is None
+
+
+def test_an_outline_that_cannot_be_had_is_one_sentence(copy, empty_cache, monkeypatch):
+    (copy / "config.json").write_text('{"model_type": "nobodys"}')
+    with pytest.raises(ModelError) as raised:
+        hub.outline(str(copy))
+    assert str(copy) in sentence(raised)
+    monkeypatch.setattr(locate, "get_hf_file_metadata", failing(http(RepositoryNotFoundError)))
+    with pytest.raises(ModelError, match="nor a public model on the hub"):
+        hub.outline("acme/none")
 
 
 # --- broken folders ---------------------------------------------------------------------------------------------------

@@ -24,6 +24,9 @@ GRID = {
             "grid": {"model": ["ladder-60k", "ladder-1m"], "seed": [0, 1]},
             "overrides": [{"where": {"model": "ladder-1m"}, "set": {"prompts": 9}}],
         },
+        "counted": {"gpus": "threads", "base": {"threads": 2}, "grid": {"model": ["ladder-60k"]}},
+        "defaulted": {"gpus": "num_samples"},
+        "miscounted": {"gpus": "thread"},
         "misspelt override": {"overrides": [{"where": {"modle": "ladder-1m"}, "set": {"prompts": 9}}]},
         "half an override": {"overrides": [{"where": {"model": "ladder-1m"}}]},
         "misspelt key": {"gird": {}},
@@ -93,6 +96,17 @@ class TestGrid:
         assert {c.params["label"] for c in presets.cells(EXPERIMENT, "grid", set_=["label=2024"])} == {"2024"}
         assert len(presets.cells(EXPERIMENT, "grid", set_=["model=ladder-160k"])) == 2
 
+    def test_a_parameter_may_say_how_many_gpus_and_follows_what_is_set(self):
+        assert [cell.gpus for cell in presets.cells(EXPERIMENT, "counted")] == [2]
+        assert [cell.gpus for cell in presets.cells(EXPERIMENT, "counted", set_=["threads=3"])] == [3]
+        assert [cell.gpus for cell in presets.cells(EXPERIMENT, "defaulted")] == [20]
+        assert "did you mean 'threads'?" in complaint("miscounted")
+
+    def test_all_selects_every_cell(self):
+        assert chosen(only=["model=all"]) == chosen() == chosen(only=["model=all", "seed=all"])
+        assert chosen(only=["model=all", "seed=1"]) == chosen(only=["seed=1"])
+        assert chosen(skip=["seed=all"]) == []
+
     def test_mistakes(self):
         assert "did you mean 'model'?" in complaint(only=["modle=ladder-1m"])
         assert "did you mean 'ladder-60k'?" in complaint(only=["model=ladder-160k"])
@@ -114,6 +128,13 @@ def test_every_shipped_preset_resolves(experiment):
 
 def test_every_parameter_file_belongs_to_an_experiment():
     assert {path.stem for path in paths.PARAMS.glob("*.yaml")} == {n for n in EXPERIMENTS if not n.startswith("bench/")}
+
+
+def test_aliases_are_understood_by_every_filter():
+    full = presets.cells("2a_specdec", "full", set_=["num_tokens=3"], only=["ngram_prompt_lookup_max=4"])
+    assert {cell.resolved().num_speculative_tokens for cell in full} == {3} and len(full) == 10
+    with pytest.raises(ParameterError, match="No cell of preset 'full' has num_speculative_tokens=7"):
+        presets.cells("2a_specdec", "full", only=["num_tokens=7"])
 
 
 def test_an_experiment_without_presets_says_so():

@@ -203,3 +203,51 @@ def test_ladder_names_match_the_ladder():
     ladder = pytest.importorskip("lib.models.ladder")
     assert set(ladder.RUNGS) == set(LADDER)
     assert set(ladder.skills.SKILLS) == set(SKILLS)
+
+
+# --- groups of the speculative-decoding study -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", registry.GROUPS)
+def test_a_published_group_is_made_of_registered_models(name):
+    """A head of another size than its target, or a draft of another family, would fail on the first GPU hour."""
+    found = registry.group(name)
+    assert registry.group_of(found.model) == name
+    target = lookup(found.model)
+    assert target.hub_id == found.model
+    assert found.eagle_architecture == ("qwen2" if target.family == "qwen2" else "llama")
+    assert all(registry.HUB_ID.fullmatch(other) for other in (found.eagle, found.draft) if other)
+    if small := lookup(found.draft):
+        assert (small.family, small.vocab) == (target.family, target.vocab) and small.parameters < target.parameters
+
+
+@pytest.mark.parametrize("rung", LADDER)
+def test_a_ladder_group_trains_its_own_head_and_drafts_with_the_smallest_model(rung):
+    name = registry.group_of(rung)
+    assert name == rung.replace("-", "_")
+    found = registry.group(name)
+    assert (found.model, found.eagle) == (rung, rung)
+    assert found.draft == ("" if rung in ("ladder-micro", "ladder-60k") else "ladder-60k")
+    skilled = registry.group(registry.group_of(f"{rung}+arithmetic"))
+    assert (skilled.model, skilled.eagle) == (f"{rung}+arithmetic", f"{rung}+arithmetic")
+
+
+def test_any_other_model_is_a_group_by_itself(tmp_path):
+    for model in ("HuggingFaceTB/SmolLM2-135M", str(tmp_path)):
+        assert registry.group_of(model) == model
+        assert registry.group(model) == registry.Group(model)
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [("qwen2-7b", "qwen2_7b"), ("llama3_80b", "llama3_8b"), ("Ladder_1M", "ladder_1m"), ("ladder_160", "ladder_160k")],
+)
+def test_an_unknown_group_is_answered_with_the_nearest(typo, meant):
+    with pytest.raises(ModelError) as error:
+        registry.group(typo)
+    assert str(error.value) == f"No group is called {typo!r}: the nearest is '{meant}'."
+
+
+def test_all_groups_are_the_sweeps():
+    with pytest.raises(ModelError, match=r"give one of qwen2_7b, .*, or run the sweep, which has all\.$"):
+        registry.group("all")

@@ -26,8 +26,8 @@ COUNTS = {"steps", "drafted", "accepted"}
 SPEED = {"new_tokens", "wall_s", "s_per_token", "tokens_per_s"}
 LATENCY = ABOUT | COUNTS | SPEED | {
     "prompt", "id", "category", "turn", "cut", "repeat", "order", "batch_size", "prompt_tokens", "total_tokens",
-    "first", "prefill_s", "decode_s", "draft_s", "verify_s", "draftless_steps", "drafted_at", "tested_at", "accepted_at",
-    "acceptance_histogram", "prompt_overlap", "token_equal", "first_divergence",
+    "first", "prefill_s", "decode_s", "draft_s", "verify_s", "draftless_steps", "drafted_at", "tested_at",
+    "accepted_at", "acceptance_histogram", "prompt_overlap", "token_equal", "first_divergence",
 }  # fmt: skip
 THROUGHPUT = ABOUT | COUNTS | SPEED | {"prompt", "batch_size", "order", "repeat"}
 TRACE = ABOUT | {"prompt", "category", "new_tokens", "drafted_trace", "correct_trace"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import presets
+from lib import notebooks, papermill_io, paths, presets, runs
 from lib.generators import speculative
 from lib.models.registry import GROUPS
 from lib.params import NOT_HASHED, ParameterError, SpecDec, config_hash, own_names, resolve
@@ -117,6 +117,24 @@ def test_own_names_touch_nothing_else():
         "num_speculative_tokens": 3,
         "PAPERMILL_INPUT_PATH": "x",
     }
+
+
+def test_the_plans_names_reach_a_notebook_as_its_own(tmp_path, monkeypatch):
+    """The notebook's parameters cell sets num_speculative_tokens to 5, which must not contradict `-p num_tokens 3`."""
+    handed = {}
+
+    def execute(notebook, params, parameters, folder, *rest, **options):
+        handed.update(params=params, parameters=parameters)
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    typed = {"num_tokens": 3, "runs_dir": str(tmp_path)}
+    papermill_io._into_run_folder(str(paths.NOTEBOOKS / f"{EXPERIMENT}.ipynb"), papermill_io.PLACEHOLDER, typed)
+    assert handed["params"].num_speculative_tokens == 3
+    assert handed["parameters"] == {"num_speculative_tokens": 3, "runs_dir": str(tmp_path)}
+    # as in a notebook whose first cells are run a second time, where only names of parameters are looked at
+    run = runs.open_run(EXPERIMENT, typed)
+    again = {"__name__": "__main__", "run": run, "other": 7, **typed}
+    assert runs.open_run(EXPERIMENT, again).params == run.params
 
 
 def test_full_is_the_plans_grid_with_its_labels_and_gpus():

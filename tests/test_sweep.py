@@ -13,7 +13,7 @@ import pytest
 
 from lib import presets, runs, sweep
 from lib.console import Log, newest_line, tail
-from lib.params import config_hash
+from lib.params import ParameterError, config_hash
 
 SWEEP = [sys.executable, "-m", "lib.sweep", "1a3_scaling"]
 
@@ -167,6 +167,32 @@ def test_a_plan_knows_what_lies_in_another_runs_folder(tmp_path):
     assert [t.done is not None for t in tasks] == [False, True]
     assert config_hash(tasks[1].params) == config_hash(run.params)
     assert {t.params.runs_dir for t in tasks} == {str(tmp_path)}
+
+
+def test_what_cannot_be_had_is_left_out_with_its_reason(tmp_path):
+    found = presets.cells("2a_specdec", "full_eagle", only=["group=qwen2_7b", "group=llama3_8b"], skip=["method=ngram"])
+    tasks = {task.cell.label: task for task in sweep.plan(found, str(tmp_path))}
+    assert [label for label, task in tasks.items() if not task.is_due(None)] == ["qwen2_7b_eagle"]
+    left_out = tasks["qwen2_7b_eagle"]
+    assert not left_out.is_due("all")
+    assert left_out.state.startswith("left out: vLLM registers no EagleQwen2ForCausalLM; convert the head with")
+    rows = dict(line.split(maxsplit=1) for line in sweep.table(list(tasks.values())).splitlines())
+    assert rows["qwen2_7b_baseline"].split() == ["1", "no", "to", "run"]
+    assert "left out: vLLM registers no" in rows["qwen2_7b_eagle"]
+    with pytest.raises(ParameterError, match="vLLM registers no"):
+        runs.prepare("2a_specdec", left_out.params)
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_a_sweep_says_what_it_leaves_out_and_runs_nothing_of_it(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(sweep, "run_all", lambda tasks, jobs: ran.extend(t.cell.label for t in tasks) or 0)
+    arguments = ["2a_specdec", "--preset", "full_eagle", "--only", "group=qwen2_72b", "--runs-dir", str(tmp_path)]
+    with pytest.raises(SystemExit) as stopped:
+        sweep.app(arguments)
+    assert stopped.value.code == 0
+    assert ran == ["qwen2_72b_baseline", "qwen2_72b_ngram"]
+    assert "qwen2_72b_eagle is left out: vLLM registers no" in capsys.readouterr().err
 
 
 def test_a_damaged_folder_is_one_line_of_a_dry_run(root):
