@@ -384,8 +384,10 @@ def test_a_head_wrapped_by_the_old_converter_is_unwrapped(target, tmp_path):
 
 def test_conversion_for_a_target_compares_the_tables_and_marks_the_head(target, tmp_path):
     target.save_pretrained(tmp_path / "target")
-    source = tmp_path / "source"
+    source, empty = tmp_path / "source", tmp_path / "empty"
     source.mkdir()
+    empty.mkdir()
+    (empty / "config.json").write_text("{}")
     _publish(source, random_head(target), target, "safetensors")
     eagle_convert.convert(str(source), tmp_path / "out", str(tmp_path / "target"))
     marked = json.loads((tmp_path / "out" / "config.json").read_text())["target_norm"]
@@ -394,6 +396,8 @@ def test_conversion_for_a_target_compares_the_tables_and_marks_the_head(target, 
     with pytest.raises(ModelError, match=r"embed_tokens\.weight in .* is not that of"):
         eagle_convert.convert(str(source), tmp_path / "other", str(tmp_path / "target"))
     assert not (tmp_path / "other").exists()
+    with pytest.raises(ModelError, match=r"has no model\.embed_tokens\.weight in safetensors"):
+        eagle_convert.convert(str(source), tmp_path / "other", str(empty))
 
 
 class _Code:

@@ -13,7 +13,6 @@ The copies of the target's embedding and LM head that published heads carry are 
 engines use the target's own.
 """
 
-import json
 import pickle
 from pathlib import Path
 
@@ -125,23 +124,23 @@ def _read(folder: Path) -> dict[str, Tensor]:
 
 def _check_target(tensors: dict[str, Tensor], target: Path, folder: Path) -> dict[str, object]:
     """Compare the head's copies with the tables of a target's folder; what marks a head as this target's."""
+    embedding = _tensor(target, "model.embed_tokens.weight")
+    tables = {"embed_tokens.weight": embedding, "lm_head.weight": _tensor(target, "lm_head.weight", embedding)}
     for name in SHARED:
-        if name in tensors and not eagle_files.same(tensors[name], _tensor(target, name)):
+        if name in tensors and not eagle_files.same(tensors[name], tables[name]):
             raise ModelError(f"The {name} in '{folder}' is not that of '{target}': give the target it was trained for.")
-    return eagle_files.mark(_tensor(target, "norm.weight"))
+    return eagle_files.mark(_tensor(target, "model.norm.weight"))
 
 
-def _tensor(target: Path, name: str) -> Tensor:
-    """One tensor of a target's folder; a target with tied embeddings has no LM head of its own."""
-    index = target / f"{WEIGHTS}.index.json"
-    files = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {WEIGHTS}
-    wanted = [name] if name == "lm_head.weight" else [f"model.{name}"]
-    for key in [*wanted, "model.embed_tokens.weight"]:
-        for file in sorted(files):
-            with safe_open(target / file, framework="pt") as tensors:
-                if key in tensors.keys():  # noqa: SIM118 (a file, not a dictionary)
-                    return tensors.get_tensor(key)
-    raise ModelError(f"'{target}' has no {wanted[0]}: give the folder of the target.")
+def _tensor(target: Path, name: str, otherwise: Tensor | None = None) -> Tensor:
+    """One tensor of a target's folder, or `otherwise` where it has none of that name (an LM head that is tied)."""
+    for file in sorted(target.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            if name in tensors.keys():  # noqa: SIM118 (a file, not a dictionary)
+                return tensors.get_tensor(name)
+    if otherwise is None:
+        raise ModelError(f"'{target}' has no {name} in safetensors: give the folder of the target.")
+    return otherwise
 
 
 def _first(error: Exception) -> str:

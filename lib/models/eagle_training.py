@@ -59,7 +59,7 @@ COPY_TASKS = 40  # from which the wiring learns to read tokens off features; mor
 class Recipe:
     """How to train a head; the schedule is warm-up, constant, then linear to `final` over the last `decay`."""
 
-    tokens: int = 250_000  # read, at least
+    tokens: int = 400_000  # read, at least
     rows: int = 3  # per step
     learning_rate: float = 4e-3  # of AdamW
     betas: tuple[float, float] = (0.9, 0.95)
@@ -69,7 +69,7 @@ class Recipe:
     clip: float = 1.0  # norm of the gradient
     noise: float = 0.06  # half the width of the noise, relative to the mean size of a feature's entries
     law: float = 0.5  # weight of the cross-entropy beside SmoothL1
-    depth: int = 2  # draft steps that the loss is taken over
+    depth: int = 1  # draft steps that the loss is taken over; more of them cost more steps than they are worth
     seed: int = 0
 
     def scale(self, step: int, done: float) -> float:
