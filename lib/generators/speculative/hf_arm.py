@@ -8,6 +8,8 @@ prefill; what was kept there counts as the prefill's, not as a step's. One promp
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -27,20 +29,16 @@ class TransformersArm:
         self, model: nn.Module, speculation: Speculation, decoding: Decoding, assistant: nn.Module | None = None
     ) -> None:
         self.name = speculation.method
-        self._model, self._decoding, self._assistant = model, decoding, assistant
-        self._options = {}
+        self._model, self._decoding = model, decoding
+        self._assistant = assistant if self.name == "draft" else None
+        self._ahead, self._options = speculation.num_speculative_tokens, {}
         if self.name == "ngram":
             self._options = {
-                "prompt_lookup_num_tokens": speculation.num_speculative_tokens,
+                "prompt_lookup_num_tokens": self._ahead,
                 "max_matching_ngram_size": speculation.prompt_lookup_max,
             }
             if speculation.prompt_lookup_min != 1:
                 raise ValueError("transformers looks up suffixes down to one token: set prompt_lookup_min to 1.")
-        if self.name == "draft":  # else it drafts 20, fewer where the assistant is unsure
-            config = assistant.generation_config
-            config.num_assistant_tokens = speculation.num_speculative_tokens
-            config.num_assistant_tokens_schedule = "constant"
-            config.assistant_confidence_threshold = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -56,20 +54,34 @@ class TransformersArm:
     def _answer(self, prompt: list[int], seed: int) -> Response:
         torch.manual_seed(seed)
         ids = torch.tensor([prompt], device=self._model.device)
-        steps = _Steps(len(prompt))
+        steps = _Steps()
         hook = self._model.register_forward_pre_hook(steps.forward, with_kwargs=True)
         try:
-            with torch.inference_mode(), own_generation_config(self._model):
+            with torch.inference_mode(), own_generation_config(self._model), self._drafting():
                 self._model.generate(
                     ids,
                     attention_mask=torch.ones_like(ids),
                     generation_config=self._config(),
                     streamer=steps,
-                    assistant_model=self._assistant if self.name == "draft" else None,
+                    assistant_model=self._assistant,
                 )
         finally:
             hook.remove()
         return steps.response(self._decoding.stop_ids)
+
+    @contextmanager
+    def _drafting(self) -> Iterator[None]:
+        """Have the assistant draft the same number of tokens every time, under the target's law and not its own."""
+        if self._assistant is None:
+            yield
+            return
+        with own_generation_config(self._assistant):
+            self._assistant.generation_config.update(
+                num_assistant_tokens=self._ahead,
+                num_assistant_tokens_schedule="constant",
+                assistant_confidence_threshold=0.0,  # else it stops where the assistant is unsure
+            )
+            yield
 
     def _config(self) -> GenerationConfig:
         law = self._decoding
@@ -78,7 +90,7 @@ class TransformersArm:
             do_sample=not law.greedy,
             max_new_tokens=law.max_new_tokens,
             eos_token_id=list(law.stop_ids) or None,
-            pad_token_id=law.stop_ids[0] if law.stop_ids else 0,
+            pad_token_id=law.stop_ids[0] if law.stop_ids else None,  # another would be hidden from the assistant
             **sampling,
             **self._options,
         )
@@ -87,8 +99,7 @@ class TransformersArm:
 class _Steps(BaseStreamer):
     """What `generate` kept per step, and when."""
 
-    def __init__(self, prompt: int) -> None:
-        self._prompt = prompt
+    def __init__(self) -> None:
         self._kept: list[list[int]] = []
         self._drafted: list[int] = []
         self._start = self._first = self._last = time.perf_counter()
@@ -100,7 +111,7 @@ class _Steps(BaseStreamer):
     def put(self, value: Tensor) -> None:
         """After each step, with the tokens it kept; first of all, with the prompt."""
         self._last = time.perf_counter()
-        if self._kept == [] and value.numel() == self._prompt and not self._drafted:
+        if not self._drafted:
             return
         self._kept.append(value.flatten().tolist())
         if len(self._kept) == 1:
