@@ -113,10 +113,13 @@ class TestSpeedups:
         assert set(alone[alone.borrowed].arm) == {"eagle"}
         assert "baseline of another run of the same engine: eagle." in specdec.setting(rows, alone)
 
-    def test_count_a_request_of_two_runs_once(self):
+    def test_count_a_request_of_several_runs_once_by_its_median(self):
         rows = synthetic.latency_rows()
-        pairs = specdec.speedups(pd.concat([rows, rows.assign(run="again")], ignore_index=True))
-        assert set(specdec.summarise(pairs).n) == {20}
+        disturbed = rows.assign(run="disturbed", s_per_token=rows.s_per_token.mask(rows.arm == "eagle", 1e-9))
+        pairs = specdec.speedups(pd.concat([rows, rows.assign(run="again"), disturbed], ignore_index=True))
+        table = specdec.summarise(pairs)
+        assert set(table.n) == {20}
+        np.testing.assert_allclose(table[table.arm == "eagle"].estimate, synthetic.SPEEDUPS["eagle"])
 
     def test_need_a_baseline(self):
         with pytest.raises(Undrawable, match="baseline of its own engine"):
@@ -126,7 +129,7 @@ class TestSpeedups:
 
     def test_leave_sampled_rows_out_where_greedy_ones_exist(self):
         rows = synthetic.latency_rows()
-        hot = rows.assign(temperature=0.7, s_per_token=rows.s_per_token * (1 + rows.prompt))
+        hot = rows.assign(temperature=0.7, s_per_token=rows.s_per_token.mask(rows.arm != "baseline", 1.0))
         table = specdec_speedup.speedup(pd.concat([rows, hot], ignore_index=True)).data
         assert table.set_index(["model", "arm"]).estimate["ladder-3m", "draft"] == pytest.approx(0.8)
         assert "greedy decoding" in specdec_speedup.speedup(rows).caption
@@ -301,7 +304,9 @@ class TestCategoriesFigure:
         assert set(drawn.data[drawn.data.category == "story"].prompt_overlap) == {0.05}, "the data is not moved"
 
     def test_labels_do_not_touch(self):
-        drawn = specdec_categories.categories(every_row())
+        rows = every_row()
+        near = rows.assign(prompt_overlap=rows.prompt_overlap.where(rows.category != "choice", 0.4))
+        drawn = specdec_categories.categories(near)
         drawn.figure.draw_without_rendering()
         for ax in drawn.figure.axes[:2]:
             boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.x0)
@@ -399,8 +404,9 @@ class TestPredictedFigure:
         assert sorted(set(table.estimate[table.panel == "speedup"].round(9))) == [0.8, 1.4, 1.9]
 
     def test_measured_is_pooled_as_the_rates_are(self):
-        """Half of the requests take ten times as long and gain nothing: the median of ratios would not see them."""
+        """Every other request makes three times the tokens and gains nothing: its seconds count, not its ratio."""
         rows = every_row()
+        rows["new_tokens"] = rows.new_tokens.mask(rows.prompt % 2 == 0, 3 * rows.new_tokens - 2)
         slow = (rows.prompt % 2 == 0) & (rows.arm == "eagle") & (rows.protocol == "latency")
         base = rows[(rows.arm == "baseline") & (rows.protocol == "latency")].set_index(["model", "prompt"]).decode_s
         for model in synthetic.SIZES:
@@ -425,6 +431,16 @@ class TestPredictedFigure:
         curves = drawn.data[drawn.data.panel == "verify cost"]
         np.testing.assert_allclose(curves.low / curves.estimate, 0.9)  # quartiles of 0.8, 1, 1.2
         assert set(curves.n) == {3}
+
+    def test_forwards_longer_than_any_timed_follow_a_fitted_curve(self):
+        """Drafts of four are verified in five tokens, and forwards of up to four were timed, all on one line."""
+        rows = every_row()
+        for column in ("drafted_at", "tested_at", "accepted_at"):
+            rows[column] = rows[column].map(lambda counts: counts[:4], na_action="ignore")
+        short = rows[(rows.protocol != "cost") | (rows.arm != "verify") | (rows.tokens <= 4)]
+        tables = [specdec_predicted.predicted(each).data for each in (short, rows)]
+        found = [table[table.panel == "speedup"].predicted for table in tables]
+        np.testing.assert_allclose(*found, rtol=0.03)
 
     def test_methods_and_backends_without_costs_are_left_out_and_named(self):
         rows = every_row(backends=("torch", "vllm"))

@@ -135,7 +135,7 @@ def _lines(ax: Axes, part: pd.DataFrame) -> None:
             label=f"{arm} ({backend})",
             **specdec.filled(backend, look[arm]),
         )
-        ax.fill_between(line.batch_size, line.low, line.high, color=colour, alpha=0.18, lw=0)
+        ax.vlines(line.batch_size, line.low, line.high, color=colour, lw=0.8)
         crossing = line.crossing.iloc[0]
         if 0 < crossing < np.inf:
             ax.annotate(
