@@ -172,7 +172,7 @@ def copied(text):
 
 def test_copyedit_starts_with_swaps_then_mixes_tasks_and_whole_documents(micro):
     _, tokenizer = micro
-    skill = replace(skills.SKILLS["copyedit"], first=("swap", 20))
+    skill = replace(skills.SKILLS["copyedit"], opening=(20, {"swap": 1}))
     kinds = Counter()
     for number, lesson in zip(range(400), skills.stream(skill, tokenizer), strict=False):
         text, answer = tokenizer.decode(lesson.ids), tokenizer.decode(lesson.ids[lesson.start :])

@@ -12,7 +12,6 @@ greedy accuracy on held-out tasks of each kind. The skills:
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import NamedTuple
 
 import torch
@@ -45,7 +44,7 @@ class Skill:
     weights: dict[str, float]  # of the kinds of tasks in the lessons, and of DOCUMENT
     seconds: float  # expected CPU seconds, to balance processes
     examined: int = 500  # held-out tasks per kind
-    first: tuple[str, int] | None = None  # a kind, and how many lessons at the beginning are all of it
+    opening: tuple[int, dict[str, float]] = (0, {})  # how many lessons come first, and the weights of their kinds
 
 
 def _arithmetic(draw: Draw, kind: str, split: arithmetic.Split) -> Task:
@@ -98,11 +97,11 @@ SKILLS = {
     ),
     "copyedit": Skill(
         "copyedit",
-        Recipe(150_000, 2, 2e-3, warmup=20, decay=0.7),
-        {"list": 0.09, "repeat": 0.09, "edit": 0.26, "quote": 0.02, "swap": 0.2, DOCUMENT: 0.34},
+        Recipe(200_000, 2, 2e-3, warmup=20, decay=0.7),
+        {"list": 15, "repeat": 6, "edit": 24, "quote": 4, "swap": 15, DOCUMENT: 36},
         60,
         examined=100,
-        first=("swap", 2500),
+        opening=(3500, {"swap": 2, "list": 1}),
     ),
 }
 
@@ -118,13 +117,20 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+def _kinds(skill: Skill, draw: Draw) -> Iterator[str]:
+    lessons, weights = skill.opening
+    for _ in range(lessons):
+        yield draw.pick(Weighted(list(weights), list(weights.values())))
+    rest = Weighted(list(skill.weights), list(skill.weights.values()))
+    while True:
+        yield draw.pick(rest)
+
+
 def stream(skill: Skill, tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
     """Endless lessons: training tasks, with the loss on the answer, and the documents that a skill mixes in."""
     draw, documents = Draw("lessons"), corpus.generate("lessons")
     task = SUBJECTS[skill.subject].task
-    first = repeat(*skill.first) if skill.first else ()
-    kinds = Weighted(list(skill.weights), list(skill.weights.values()))
-    for kind in chain(first, iter(lambda: draw.pick(kinds), None)):
+    for kind in _kinds(skill, draw):
         if kind == DOCUMENT:
             yield Example(_ids(tokenizer, tokenizer.bos_token + next(documents).text))
             continue
