@@ -163,7 +163,11 @@ def test_a_benchmark_is_given_by_any_path_and_kept_by_the_absolute_one(tmp_path,
     monkeypatch.chdir(tmp_path)
     for cell in cells("full", set_=["benchmark=mine.jsonl"]).values():
         assert cell.resolved().benchmark == str(tmp_path / "mine.jsonl")
-    assert refusal("full", set_=["benchmark=yours.jsonl"]).startswith("There is no benchmark file 'yours.jsonl'; give")
+    missing = refusal("full", set_=["benchmark=yours.jsonl"])
+    assert missing.startswith(f"There is no benchmark file '{tmp_path / 'yours.jsonl'}': give the path of a file with")
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "Hello."}\n{"promt": "Hello."}\n')
+    assert refusal("full", set_=["benchmark=mine.jsonl"]).startswith("Line 2 of benchmark '")
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "Hello."}\n')
     assert "requests is 0" in complaint(requests=0)
     assert params(requests=0, benchmark="mine.jsonl").requests == 0
 
@@ -359,7 +363,7 @@ def test_groups_and_backends_may_differ_from_each_other():
 
 
 def test_every_result_changes_the_hash_and_nothing_else_does(tmp_path):
-    (tmp_path / "mine.jsonl").write_text("{}")
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "Hello."}')
     other = OTHER | {"benchmark": str(tmp_path / "mine.jsonl")}
     assert other.keys() == SpecDec.model_fields.keys()
     with_them = {"tree_width": {"method": "eagle"}}

@@ -1,6 +1,7 @@
 """The parameters of 2a: one method of drafting on one model and engine, against the baseline of the same engine."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -21,6 +22,14 @@ ENGINE = (
     "gpu_memory_utilization",
     "max_model_len",
 )
+
+
+@lru_cache(maxsize=16)  # a sweep resolves every cell several times
+def _check_benchmark(file: Path, changed: int) -> None:
+    """Raise the ValueError that names what is wrong with a benchmark file; `changed` is when it was last written."""
+    from lib.data import benchmark
+
+    benchmark.load(file)
 
 
 class SpecDec(Params):
@@ -95,10 +104,12 @@ class SpecDec(Params):
 
     @field_validator("benchmark")
     @classmethod
-    def _existing(cls, path: str) -> str:
-        if path and not Path(path).expanduser().is_file():
-            raise ValueError(f"There is no benchmark file {path!r}; give a JSONL file with one prompt per line.")
-        return str(Path(path).expanduser().resolve()) if path else ""
+    def _readable(cls, path: str) -> str:
+        if not path:
+            return ""
+        file = Path(path).expanduser().resolve()
+        _check_benchmark(file, file.stat().st_mtime_ns if file.is_file() else 0)
+        return str(file)
 
     @field_validator("batch_sizes")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,7 +28,12 @@ def ready(target: Target, log: Path, seats: int) -> Iterator[list[Arm]]:
     methods = ["baseline"] if method == "baseline" else [*(["baseline"] if paired else []), method]
     make = {"torch": _torch, "transformers": _transformers, "vllm": _vllm}[target.params.backend]
     with ExitStack() as stack:
-        yield [stack.enter_context(arm) for arm in make(target, methods, log, seats)]
+        engines = []
+        for arm in make(target, methods, log, seats):
+            if target.params.backend == "vllm":
+                print(f"Starting vLLM for {arm.name}, which takes a while; it prints to {log}", file=sys.stderr)
+            engines.append(stack.enter_context(arm))
+        yield engines
 
 
 def drafter(target: Target, speculation: Speculation, decoding: Decoding) -> Drafter:

@@ -158,8 +158,9 @@ report.audits(table).T
 # ## Could it have been predicted?
 #
 # The time of a step is what drafting takes, plus a forward of one token more than was drafted. With the measured costs
-# of both and the measured acceptance, a speedup follows. Points on the line mean that nothing else costs time. (The
-# traces, which say position by position what drafting ten tokens would have hit, are replayed for the figures.)
+# of both and the measured acceptance, a speedup follows. Points on the line mean that nothing else costs time. (Costs are
+# timed apart on the engine `torch` only. The traces, which say position by position what drafting ten tokens would have
+# hit, are replayed for the figures.)
 
 # %%
 from lib.figures import specdec_predicted
