@@ -73,6 +73,8 @@ class Engine:
             **{key: options[key] for key in OPTIONS},
             max_model_len=options["max_model_len"] or None,
             speculative_config=self._speculative,
+            # Half a prompt's sample is thrown away, for which vLLM steps its generator back; those on CPUs cannot.
+            enable_chunked_prefill=False if current_platform.is_cpu() else None,
             enable_prefix_caching=False,  # the second run of a prompt must cost what the first did
             generation_config="vllm",  # not the model's own filters: all engines decode under one law
             skip_tokenizer_init=True,
