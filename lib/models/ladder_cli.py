@@ -1,4 +1,4 @@
-"""Train several rungs ahead of time, side by side: `python -m lib.models.ladder [NAMES...] [--jobs N]`.
+"""Train several rungs ahead of time, side by side: `python -m lib.models.ladder [NAMES...] [--heads] [--jobs N]`.
 
 Tiny models want one thread each, so two processes with one thread use two cores far better than one process with two.
 """
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from lib.models import ladder, skills
+from lib.models import eagle_training, ladder, skills
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,17 +42,17 @@ def plan(names: Sequence[str], jobs: int) -> list[list[str]]:
     return [share for _, share in loads]
 
 
-def train_all(names: Sequence[str], jobs: int = 2) -> None:
-    """Train what is not cached yet in `jobs` processes of one thread each.
+def train_all(names: Sequence[str], jobs: int = 2, heads: bool = False) -> None:
+    """Train what is not cached yet in `jobs` processes of one thread each; with `heads`, an EAGLE head for each too.
 
     Raises:
         RuntimeError: when a process failed (its traceback is on stderr).
     """
-    missing = [name for name in names if not ladder.folder(name).exists()]
+    missing = [name for name in names if heads or not ladder.folder(name).exists()]
     context = multiprocessing.get_context("spawn")
     lock = context.RLock()  # so that progress bars of several processes keep to their lines
     processes = [
-        context.Process(target=_work, args=(share, position, lock))
+        context.Process(target=_work, args=(share, names if heads else (), position, lock))
         for position, share in enumerate(plan(missing, jobs) if missing else [])
     ]
     environment = dict(os.environ)
@@ -78,12 +78,14 @@ def _stop(processes: Sequence[SpawnProcess]) -> None:
         process.join()
 
 
-def _work(names: Sequence[str], position: int, lock: object) -> None:
+def _work(names: Sequence[str], heads: Sequence[str], position: int, lock: object) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped training still removes what it has begun
     tqdm.set_lock(lock)
     try:
         for name in names:
             ladder.path(name, position)
+            if name in heads:
+                eagle_training.path(name, position=position)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -110,6 +112,7 @@ def main(
     names: Annotated[
         list[str] | None, typer.Argument(help="Rungs, alone or with a skill: ladder-1m+arithmetic.")
     ] = None,
+    heads: Annotated[bool, typer.Option("--heads", help="Train an EAGLE head for each model named, too.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 2,
 ) -> None:
     """Train rungs of the ladder that are not cached yet, and print what they reached.
@@ -121,7 +124,7 @@ def main(
     try:
         for name in wanted:
             ladder.split_name(name)
-        train_all(wanted, jobs)
+        train_all(wanted, jobs, heads)
         print(table(wanted))
     except (ValueError, RuntimeError) as error:
         raise SystemExit(str(error)) from None
