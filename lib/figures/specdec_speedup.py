@@ -136,19 +136,24 @@ def _lines(ax: Axes, part: pd.DataFrame) -> None:
             **specdec.filled(backend, look[arm]),
         )
         ax.vlines(line.batch_size, line.low, line.high, color=colour, lw=0.8)
-        crossing = line.crossing.iloc[0]
-        if 0 < crossing < np.inf:
-            ax.annotate(
-                f"{crossing:.2g}",
-                (crossing, 1),
-                (0, -9),
-                textcoords="offset points",
-                color=colour,
-                fontsize=7,
-                ha="center",
-                va="top",
-                arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
-            )
+        if 0 < line.crossing.iloc[0] < np.inf:
+            _mark(ax, line.crossing.iloc[0], 0.02 + 0.08 * len(ax.texts), colour)
+
+
+def _mark(ax: Axes, crossing: float, height: float, colour: tuple) -> None:
+    """The batch size near the foot of the panel (a share of its height), tied to where the line crosses 1."""
+    ax.annotate(
+        f"{crossing:.2g}",
+        (crossing, 1),
+        (crossing, height),
+        textcoords=("data", "axes fraction"),
+        color=colour,
+        fontsize=7,
+        ha="center",
+        va="bottom",
+        bbox={"color": "white", "pad": 0.5, "lw": 0},
+        arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "ls": ":", "shrinkA": 0, "shrinkB": 0},
+    )
 
 
 def _losers(table: pd.DataFrame) -> str:
@@ -165,7 +170,7 @@ def _batch_caption(rows: pd.DataFrame, pairs: pd.DataFrame, table: pd.DataFrame,
         f"Speedup over plain decoding by the same engine against the number of requests decoded together ({sizes}): "
         "baseline's seconds per token over the method's for the same batch, median over "
         f"{specdec.requests(table, 'batches per point')}, with 95 % bootstrap intervals where there are "
-        f"{stats.ENOUGH} or more. Under the line at 1 stands the batch size from which drafting stops paying, "
+        f"{stats.ENOUGH} or more. A dotted line leads to the batch size from which drafting stops paying, "
         f"interpolated between the sizes measured. {_crossing_sentence(table)}{specdec.setting(rows, pairs)}"
         f"{style.missing_sentence(missing)}"
     )
