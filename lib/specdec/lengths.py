@@ -19,7 +19,7 @@ from lib.specdec.latency import cropped, encode
 from lib.specdec.target import Target
 
 PROTOCOL = "cost"
-DRAFTED = (1, 2, 3, 5, 8)  # tokens
+DRAFTED = (1, 2, 3, 5, 7, 10)  # tokens; the longest is what traces draft
 VERIFIED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16)  # tokens of a forward
 PASSES = 15  # forwards per length, shuffled; the median counts
 

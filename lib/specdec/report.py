@@ -57,14 +57,20 @@ def _by(own: pd.DataFrame, key: str) -> pd.DataFrame:
     return counts[["requests"]].join(middle).join(counts[RATIOS]).join(groups.prompt_overlap.mean())
 
 
-def by_batch(throughput: pd.DataFrame) -> pd.DataFrame:
-    """Milliseconds per token of every arm at every batch size (medians over batches), and the speedup."""
+def by_batch(throughput: pd.DataFrame) -> pd.DataFrame | None:
+    """Milliseconds per token of every arm at every batch size (medians over batches), and the speedup.
+
+    None, which is said, where no batches were timed.
+    """
+    if throughput.empty:
+        print("No batches were timed: batch_sizes holds none that this engine can do.")
+        return None
     seconds = throughput.groupby(["batch_size", "arm"]).s_per_token.median().unstack()
     table = (1e3 * seconds).add_suffix(", ms per token")
     for arm in seconds.columns.drop(BASELINE, errors="ignore"):
         if BASELINE in seconds:
             table[f"speedup of {arm}"] = seconds[BASELINE] / seconds[arm]
-    return table
+    return table.round(3)
 
 
 def audits(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ vLLM loads the weights in a process of its own, so a run on it reads only the ou
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class Target:
         else:
             self.outline = hub.outline_of(self.lm)
         self.tokenizer = self.outline.tokenizer
+        self.tokenizer.model_max_length = sys.maxsize  # longer prompts are cut here, and it need not warn of them
         self.group = registry.group(params.group)
         self._check_lengths()
 

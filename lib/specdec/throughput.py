@@ -23,7 +23,7 @@ def run(target: Target, arms: Sequence[Arm], asked: Sequence[benchmark.Request])
     """
     params, order = target.params, random.Random(target.params.seed)
     plan = [(size, batch) for size in sizes(target) for batch in range(max(1, params.batch_requests // size))]
-    for size, batch in tqdm(plan, desc=f"batches to {params.group}", unit="batch"):
+    for size, batch in tqdm(plan, desc=f"batches to {params.group}", unit="batch", disable=not plan):
         chosen = [asked[(batch * size + i) % len(asked)] for i in range(size)]
         prompts = [encode(target, request.turns[:1])[0] for request in chosen]
         for place, arm in enumerate(order.sample(list(arms), len(arms))):

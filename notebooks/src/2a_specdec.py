@@ -136,7 +136,7 @@ report.draw(specdec_positions.positions, table);
 # Milliseconds per token of the whole batch. Where `speedup` falls below 1, drafting costs more than it saves.
 
 # %%
-report.by_batch(table[table.protocol == "throughput"]).round(3)
+report.by_batch(table[table.protocol == "throughput"])
 
 # %% [markdown]
 # ## Is it still the model's own output?
