@@ -99,7 +99,7 @@ def test_the_smallest_value_at_which_the_tree_is_faster_is_in_caption_and_data(s
     plt.close("all")
 
 
-def test_a_run_that_cannot_be_drawn_is_refused_in_one_sentence(synthetic, tmp_path, capsys, monkeypatch):
+def test_a_run_that_cannot_be_drawn_is_refused_in_one_sentence(synthetic, tmp_path):
     base = figure.base_point(synthetic)
     off = synthetic.assign(wall_s=synthetic.wall_s.mask(synthetic.value == synthetic.axis.map(base)))
     for rows in (synthetic.assign(wall_s=np.nan), synthetic[synthetic.axis == "N"], synthetic[["run"][:0]], off):
@@ -109,26 +109,32 @@ def test_a_run_that_cannot_be_drawn_is_refused_in_one_sentence(synthetic, tmp_pa
     for row in synthetic.where(synthetic.notna(), None).to_dict("records"):
         run.measure(**row | {"wall_s": None})
     run.finish({})
-    spec = {"1a3_growth": cli.figures.specs()["1a3_growth"]}
-    monkeypatch.setattr(cli.figures, "specs", lambda: spec)
     options = {"preset": "", "set_": None, "runs_dir": tmp_path, "out": tmp_path / "out"}
-    cli.draw(names=None, **options)
-    assert "1a3_growth is left out. The newest run" in capsys.readouterr().out.splitlines()[-1]
     with pytest.raises(cli.ParameterError, match="no timed pass"):
         cli.draw(names=["1a3_growth"], **options)
 
 
-def test_a_benchmark_without_a_run_is_left_out_in_one_line_unless_it_was_asked_for(tmp_path, capsys, monkeypatch):
-    spec = {"1a3_growth": cli.figures.specs()["1a3_growth"]}
+def test_figures_without_runs_are_left_out_in_one_line_unless_they_were_asked_for(
+    synthetic, tmp_path, capsys, monkeypatch
+):
+    names = ("1a3_growth", "2a_speedup", "2a_batch")
+    spec = {name: cli.figures.specs()[name] for name in names}
     monkeypatch.setattr(cli.figures, "specs", lambda: spec)
     options = {"preset": "", "set_": None, "runs_dir": tmp_path, "out": tmp_path / "out"}
-    cli.draw(names=None, **options)
-    (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith("1a3_growth is left out.")
-    assert "python -m lib.bench growth" in said
-    with pytest.raises(cli.NoBenchmark):
-        cli.draw(names=["1a3_growth"], **options)
+    with pytest.raises(cli.ParameterError, match=r"lib\.bench growth"):  # there is nothing at all to draw
+        cli.draw(names=None, **options)
     assert not (tmp_path / "out").exists()
+    run = runs.open_run("bench/growth", {"model": "ladder-60k", "runs_dir": str(tmp_path)})
+    for row in synthetic.where(synthetic.notna(), None).to_dict("records"):
+        run.measure(**row)
+    run.finish({})
+    capsys.readouterr()
+    cli.draw(names=None, **options)
+    drawn, said = capsys.readouterr().out.splitlines()
+    assert "1a3_growth.pdf" in drawn
+    assert said.startswith("Left out: 2a_speedup, 2a_batch. There are 0 finished runs of 2a_specdec")
+    with pytest.raises(cli.ParameterError):
+        cli.draw(names=["2a_batch"], **options)
 
 
 def test_a_benchmark_is_drawn_from_its_newest_run(synthetic, tmp_path):

@@ -35,13 +35,18 @@ def draw(
     for name in names or known:
         if name not in known:
             raise ParameterError(f"There is no figure {name!r}; {nearest(name, known)}")
+    left_out: dict[str, list[str]] = {}  # reason: figures
     for name in names or known:
         try:
             _draw(known[name], preset, set_ or [], runs_dir, out or paths.FIGURES)
-        except NoBenchmark as error:
+        except ParameterError as error:
             if names:
                 raise
-            print(f"{name} is left out. {error}")
+            left_out.setdefault(str(error), []).append(name)
+    if sum(map(len, left_out.values())) == len(known):
+        raise ParameterError(next(iter(left_out)))
+    for reason, without in left_out.items():
+        print(f"Left out: {', '.join(without)}. {reason}")
 
 
 def _draw(spec: figures.Spec, preset: str, set_: list[str], runs_dir: Path | None, out: Path) -> None:
@@ -55,21 +60,17 @@ def _draw(spec: figures.Spec, preset: str, set_: list[str], runs_dir: Path | Non
     try:
         drawn = spec.draw(rows, missing)
     except figures.Undrawable as error:
-        raise NoBenchmark(str(error)) from None
+        raise ParameterError(str(error)) from None
     saved = style.save(drawn, spec.name, out, source)
     print(f"{saved[0]} (+ .png .csv .txt), {origin}")
 
 
-class NoBenchmark(ParameterError):
-    """A benchmark that a figure is drawn from has no finished run that can be drawn."""
-
-
 def benchmark_rows(experiment: str, runs_dir: Path | None) -> pd.DataFrame:
-    """Measurement rows of the newest finished run of a benchmark, whatever its parameters; NoBenchmark without one."""
+    """Measurement rows of the newest finished run of a benchmark, whatever its parameters; ParameterError without."""
     done = runs.finished(experiment, runs_dir)
     if not done:
         name = experiment.removeprefix(BENCH)
-        raise NoBenchmark(f"There is no finished run of {experiment}: run 'python -m lib.bench {name}' first.")
+        raise ParameterError(f"There is no finished run of {experiment}: run 'python -m lib.bench {name}' first.")
     rows = runs.load(experiment, runs_dir)
     return rows[rows.run == done[-1].dir.name]
 
