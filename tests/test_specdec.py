@@ -601,7 +601,9 @@ def test_tables_of_every_other_run(make, tmp_path, changes, capsys):
     assert set(report.audits(table).index) == set(latencies.arm)
     drawn = report.draw(specdec_positions.positions, table)
     assert (drawn is None) == (method == "baseline")
-    assert ("No figure: No request has counts" in capsys.readouterr().out) == (method == "baseline")
+    assert ("No figure: this run drafted nothing." in capsys.readouterr().out) == (method == "baseline")
+    drawn = report.draw(specdec_predicted.predicted, table)
+    assert (drawn is None) == ("No figure: " in capsys.readouterr().out)
     answer = report.answer(table, method)
     assert ("tokens/s" in answer) == ("speedup" not in shown) and math.isfinite(shown.ms_per_token["all"])
     assert report.summary(table)["audit"]

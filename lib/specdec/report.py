@@ -83,6 +83,9 @@ def audits(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw(figure: Callable[[pd.DataFrame], Drawn], table: pd.DataFrame) -> Figure | None:
     """One of the project's figures of this run alone; says why where the run has nothing for it."""
+    if not table.drafted.sum():
+        print("No figure: this run drafted nothing.")
+        return None
     try:
         return figure(table).figure
     except Undrawable as reason:
