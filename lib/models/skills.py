@@ -99,7 +99,7 @@ SKILLS = {
         "copyedit",
         Recipe(200_000, 2, 2e-3, warmup=20, decay=0.7),
         {"list": 15, "repeat": 6, "edit": 24, "quote": 4, "swap": 15, DOCUMENT: 36},
-        60,
+        75,
         examined=100,
         opening=(3500, {"swap": 2, "list": 1}),
     ),
