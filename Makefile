@@ -30,6 +30,8 @@ demo: $(READY)
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick
 	@$(BIN)/python -m lib.bench growth --model ladder-160k --budget 30 --repeats 1
+	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
+	@$(BIN)/python -m lib.sweep 2a_specdec --preset quick
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 	$(ACTIVATE)
@@ -38,6 +40,8 @@ standard: $(READY)
 	@$(BIN)/python -m lib.models.ladder
 	@$(BIN)/python -m lib.sweep 1a3_scaling --preset standard
 	@$(BIN)/python -m lib.bench growth
+	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
+	@$(BIN)/python -m lib.sweep 2a_specdec --preset standard
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 
@@ -55,7 +59,7 @@ figures: $(READY)
 
 readme-figures: figures
 	@mkdir -p docs/img
-	@cp figures/1a3_{speedup,waterfall,quality,growth}.png docs/img/
+	@cp figures/1a3_{speedup,waterfall,quality,growth}.png figures/2a_{speedup,batch,categories}.png docs/img/
 
 vllm: $(READY_VLLM)
 	@echo "vLLM is in .venv-vllm; runs with backend=vllm find it there"
