@@ -61,7 +61,7 @@ class Recipe:
 
     tokens: int = 400_000  # read, at least
     rows: int = 3  # per step
-    learning_rate: float = 4e-3  # of AdamW
+    learning_rate: float = 8e-3  # of AdamW
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: int = 20  # steps
     decay: float = 0.5

@@ -20,7 +20,7 @@ from torch import Tensor
 from lib.models.eagle import EagleHead
 from lib.models.induction import SLOW
 
-SHARPNESS = 8.0  # score of a match, in units of the square root of the directions compared
+SHARPNESS = 3.0  # score of a match, in units of the square root of the directions compared; 8 is too stiff to train
 COPY = 2.0  # what the wired head writes, relative to an embedding of unit entries
 RIDGE = 0.01  # of the mean square of a feature's entries
 QUIET = 0.1  # scale of random weights beside wired ones
