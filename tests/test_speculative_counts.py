@@ -52,6 +52,33 @@ def test_seconds_are_parts_of_each_other(method):
     assert (len(single.tokens), single.drafted, single.draft_s, single.verify_s) == (1, [], 0, 0)
 
 
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_a_draft_depends_on_the_text_and_not_on_the_steps_that_led_there(method):
+    """Whatever was drafted and taken back before, alone or in a batch; so a trace can be replayed."""
+    prompts = PROMPTS[:1] if method.startswith("tree") else PROMPTS[:3]
+    together = _drafts(method, prompts)
+    assert len({len(text) for text in together}) > 10
+    for text, drafted in together.items():
+        assert _drafts(method, [list(text[:-1])], new=2) == {text: drafted}  # its prefill yields the last token
+
+
+def _drafts(method, prompts, new=24):
+    """What was drafted behind every text that a run came through."""
+    decoding = Decoding(max_new_tokens=new)
+    drafts, found = drafter(method, target(), decoding, K), {}
+    propose = drafts.propose
+
+    def noted(rows, room):
+        draft = propose(rows, room)
+        for row, length, tokens, count in zip(rows.history, rows.length, draft.tokens, draft.lengths, strict=True):
+            found.setdefault(tuple(row[:length].tolist()), tokens[:count].tolist())
+        return draft
+
+    drafts.propose = noted
+    TorchArm(target(), drafts, decoding).run(prompts, list(range(len(prompts))))
+    return found
+
+
 @pytest.mark.parametrize("method", ["ngram", "draft", "eagle", "hybrid"])
 def test_a_trace_is_a_draft_from_every_prefix_on_its_own(method):
     ids, ahead = PROMPTS[0], 6
