@@ -99,11 +99,11 @@ class Drafter(Protocol):
         """After the prefill: rows hold their first new token; features [B, P, h] of the prompt's positions."""
 
     def propose(self, rows: Rows, room: int) -> Draft:
-        """At most min(ahead, room) tokens for each row."""
+        """At most min(ahead, room) tokens for each row; a tree's depth counts. Asked once at most for each text."""
 
     def observe(self, rows: Rows, features: Tensor | None, counts: np.ndarray) -> None:
-        """After a verification added counts[b] tokens to each row; features [B, max(counts), h] of the positions that
-        counts[b] tokens were read at, so features[b, j] is what the token at length - counts[b] + j was chosen from.
+        """After a verification added counts[b] tokens to each row; features [B, n, h], n >= max(counts): features[b, j],
+        j < counts[b], is what the token at length - counts[b] + j was chosen from. What follows is of drafts taken back.
         """
 
     def select(self, rows: np.ndarray) -> None:
