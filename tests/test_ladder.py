@@ -266,6 +266,12 @@ def test_the_plan_balances_processes_and_keeps_skills_with_their_rung(monkeypatc
     ]
 
 
+def test_heads_of_cached_models_are_shared_out_too(monkeypatch):
+    monkeypatch.setattr(ladder_cli, "seconds", lambda name: 0.0)
+    shares = ladder_cli.plan(["ladder-1m+copyedit", "ladder-3m"], 2, heads=True)
+    assert sorted(shares) == [["ladder-1m", "ladder-1m+copyedit"], ["ladder-3m"]]
+
+
 def test_the_command_prints_a_table_of_cached_models(micro_path):
     command = [sys.executable, "-m", "lib.models.ladder", "ladder-micro"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

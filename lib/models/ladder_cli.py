@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from lib.models import eagle_training, ladder, skills
 
+HEAD_SECONDS = 75  # expected CPU seconds of an EAGLE head
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -27,8 +29,12 @@ def seconds(name: str) -> float:
     return skills.SKILLS[skill].seconds if skill else ladder.RUNGS[rung].seconds
 
 
-def plan(names: Sequence[str], jobs: int) -> list[list[str]]:
+def plan(names: Sequence[str], jobs: int, heads: bool = False) -> list[list[str]]:
     """Names by process, the longest first to whoever has least to do; a rung stays together with its skills."""
+
+    def load(group: Sequence[str]) -> float:
+        return sum(seconds(name) + HEAD_SECONDS * (heads and name in names) for name in group)
+
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: "+" in name):
         rung, skill = ladder.split_name(name)
@@ -36,9 +42,9 @@ def plan(names: Sequence[str], jobs: int) -> list[list[str]]:
         if name not in group:
             group.append(name)
     loads: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(max(1, min(jobs, len(groups))))]
-    for group in sorted(groups.values(), key=lambda group: -sum(map(seconds, group))):
+    for group in sorted(groups.values(), key=load, reverse=True):
         lightest = min(range(len(loads)), key=lambda index: loads[index][0])
-        loads[lightest] = (loads[lightest][0] + sum(map(seconds, group)), loads[lightest][1] + group)
+        loads[lightest] = (loads[lightest][0] + load(group), loads[lightest][1] + group)
     return [share for _, share in loads]
 
 
@@ -53,7 +59,7 @@ def train_all(names: Sequence[str], jobs: int = 2, heads: bool = False) -> None:
     lock = context.RLock()  # so that progress bars of several processes keep to their lines
     processes = [
         context.Process(target=_work, args=(share, names if heads else (), position, lock))
-        for position, share in enumerate(plan(missing, jobs) if missing else [])
+        for position, share in enumerate(plan(missing, jobs, heads) if missing else [])
     ]
     environment = dict(os.environ)
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
