@@ -43,30 +43,29 @@ class DraftModel(ChainDrafter):
         self._read = self._read[rows]
 
     def _catch_up(self, rows: Rows) -> Tensor:
+        """Read what is new in every row; one with less of it reads its last token again, at the same place."""
         behind = rows.length - self._read
-        places = np.minimum(self._read[:, None] + np.arange(behind.max()), rows.length[:, None] - 1)  # ends repeat
+        places = np.minimum(self._read[:, None] + np.arange(behind.max()), rows.length[:, None] - 1)
         ids = np.take_along_axis(rows.history, places, 1)
-        logits = self._forward(torch.from_numpy(ids).to(self._device), places, behind)
         self._read = rows.length.copy()
-        return logits
+        return self._forward(torch.from_numpy(ids).to(self._device), places)
 
     def _extend(self, tokens: LongTensor) -> Tensor:
         places = self._read[:, None]
         self._read = self._read + 1
-        return self._forward(tokens[:, None], places, np.ones(len(places), dtype=np.int64))
+        return self._forward(tokens[:, None], places)
 
-    def _forward(self, ids: LongTensor, places: np.ndarray, counts: np.ndarray) -> Tensor:
-        """Logits [B, V] behind the counts[b]-th of ids int64 [B, q] at places int64 [B, q]; the rest is padding."""
+    def _forward(self, ids: LongTensor, places: np.ndarray) -> Tensor:
+        """Logits [B, V] behind the last of ids int64 [B, q] at places int64 [B, q], positions and slots alike."""
         where, filled = torch.from_numpy(places).to(self._device), int(places.max()) + 1
-        level = bool((places[:, 0] == places[0, 0]).all())
+        level = bool((places == places[0]).all())
         self._cache.place(int(places[0, 0]) if level else None, None if level else where, filled)
-        wanted, inverse = np.unique(counts - 1, return_inverse=True)
-        logits = self._model(
+        out = self._model(
             input_ids=ids,
             position_ids=where,
             attention_mask=None if level and ids.shape[1] in (1, filled) else seen(where, filled),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=torch.from_numpy(wanted).to(self._device),
-        ).logits
-        return logits[torch.arange(len(counts)), torch.from_numpy(inverse)]
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]

@@ -102,8 +102,8 @@ class Drafter(Protocol):
         """At most min(ahead, room) tokens for each row; a tree's depth counts. Asked once at most for each text."""
 
     def observe(self, rows: Rows, features: Tensor | None, counts: np.ndarray) -> None:
-        """After a verification added counts[b] tokens to each row; features [B, n, h], n >= max(counts): features[b, j],
-        j < counts[b], is what the token at length - counts[b] + j was chosen from. What follows is of drafts taken back.
+        """After a verification added counts[b] tokens to each row; features [B, n, h], n >= max(counts): of these,
+        features[b, j] is what the token at length - counts[b] + j was chosen from; the rest is of drafts taken back.
         """
 
     def select(self, rows: np.ndarray) -> None:

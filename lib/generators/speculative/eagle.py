@@ -52,14 +52,16 @@ class Eagle(ChainDrafter):
         self._features, self._read = keep_rows(self._features, rows), self._read[rows]
 
     def _catch_up(self, rows: Rows) -> Tensor:
-        """Read the waiting features, each with the token chosen from it: logits [B, V] of the token after the last."""
+        """Read the waiting features, each with the token chosen from it: logits [B, V] of the token after the last.
+
+        A row that waits with fewer than others reads its last one again, at the same place.
+        """
         waiting = rows.length - 1 - self._read
-        places = np.minimum(self._read[:, None] + np.arange(waiting.max()), rows.length[:, None] - 2)  # ends repeat
+        places = np.minimum(self._read[:, None] + np.arange(waiting.max()), rows.length[:, None] - 2)
         ids = np.take_along_axis(rows.history, places + 1, 1)
         row, where = torch.arange(len(ids), device=self._device), self._tensor(places)
-        guessed = self._forward(self._tensor(ids), self._features[row[:, None], where], where)
+        self._guess = self._forward(self._tensor(ids), self._features[row[:, None], where], where)[:, -1:]
         self._read = rows.length - 1
-        self._guess = guessed[row, self._tensor(waiting - 1)][:, None]
         self._place = self._tensor(rows.length[:, None] - 1)
         return self._head.logits(self._guess)[:, 0]
 
