@@ -20,7 +20,8 @@ from lib.generators.speculative.vllm_backend import Engine, VllmArm
 from lib.models.registry import ModelError
 
 FAKE = """
-import os, runpy, subprocess, sys, types
+import os, subprocess, sys, time, types
+from lib.generators.speculative import vllm_worker
 
 class Engine:
     def __init__(self, options):
@@ -36,7 +37,8 @@ class Engine:
         if seeds[0] == 99:
             seeds = [subprocess.Popen(["sleep", "600"]).pid]
         if seeds[0] == 66:
-            import time; time.sleep(600)
+            open(os.path.join(self.options["model"], "busy"), "w").close()
+            time.sleep(600)
         times = {"wall_s": 3.0, "prefill_s": 1.0, "decode_s": 2.0}
         return [{"tokens": [*p, s], "drafted": [s], "accepted": [0], **times} for p, s in zip(prompts, seeds)]
     def close(self):
@@ -45,7 +47,8 @@ class Engine:
 module = types.ModuleType("lib.generators.speculative.vllm_engine")
 module.Engine = Engine
 sys.modules[module.__name__] = module
-runpy.run_module("lib.generators.speculative.vllm_worker", run_name="__main__")
+vllm_worker.GRACE = 1.0
+vllm_worker.serve(int(sys.argv[1]))
 """
 
 
@@ -178,6 +181,7 @@ class TestWorker:
 
     def test_nothing_outlives_a_killed_parent(self, arm, tmp_path):
         (tmp_path / "worker.py").write_text(FAKE)
+        os.mkfifo(tmp_path / "busy")
         code = f"""
 import sys
 from pathlib import Path
@@ -189,13 +193,11 @@ vllm_process.installed = lambda: True
 vllm_process.WORKER = ("-c", (place / "worker.py").read_text())
 with VllmArm(Engine(place), Speculation("ngram"), Decoding(10), place / "log") as arm:
     print(arm.pid, flush=True)
-    arm.run([[1]], [0])
-    input()
+    arm.run([[1]], [66])  # would take ten minutes
 """
-        parent = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        parent = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True)
         worker = os.pidfd_open(int(parent.stdout.readline()))
+        (tmp_path / "busy").open().close()  # waits for the engine to open it too
         parent.kill()
         parent.communicate()
         assert select.select([worker], [], [], 60)[0]

@@ -99,8 +99,12 @@ def first_sentence(text: str) -> str:
     return line.split(". ")[0].rstrip(".")
 
 
-if __name__ == "__main__":
-    descriptor = int(sys.argv[1])
+def serve(descriptor: int) -> None:
+    """`main` on a file descriptor that was handed down."""
     os.set_inheritable(descriptor, False)  # the engine's processes must not hold it open
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        main(stream)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as answers:
+        main(answers)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
