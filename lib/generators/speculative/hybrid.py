@@ -1,6 +1,6 @@
 """N-gram lookup where the text repeats itself, the EAGLE head where it does not.
 
-A lookup costs nothing and is nearly always right inside a copied passage, where it may also draft far; a head is right
+A lookup costs nothing and is nearly always right inside a copied passage, so it also drafts further; a head is right
 more often elsewhere. A row whose ending of at least `SURE` tokens stood in its text before takes the lookup's draft.
 """
 
@@ -17,6 +17,7 @@ from lib.generators.speculative.eagle import Eagle
 from lib.generators.speculative.ngram import lookup
 
 SURE = 3  # tokens
+FURTHER = 2  # times num_speculative_tokens: what a lookup drafts, since a passage that began to be copied goes on
 
 
 class Hybrid:
@@ -28,7 +29,7 @@ class Hybrid:
     def __init__(self, eagle: Eagle, speculation: Speculation) -> None:
         self._eagle = eagle
         self._longest = max(speculation.prompt_lookup_max, SURE)
-        self.ahead = speculation.num_speculative_tokens
+        self.ahead = FURTHER * speculation.num_speculative_tokens
 
     def start(self, rows: Rows, features: Tensor | None) -> None:
         self._eagle.start(rows, features)
@@ -39,12 +40,19 @@ class Hybrid:
         if lengths.all():
             return Draft(tokens[:, : lengths.max()], lengths)
         guessed = self._eagle.propose(rows, room)
-        copied = lengths > 0
-        guessed.tokens[copied] = tokens[copied]
-        if guessed.probs is not None:  # a looked-up token is certain
-            certain = F.one_hot(torch.from_numpy(guessed.tokens[copied]), guessed.probs.shape[-1])
-            guessed.probs[torch.from_numpy(copied)] = certain.to(guessed.probs)
-        return Draft(guessed.tokens, np.where(copied, lengths, guessed.lengths), guessed.probs)
+        copied, width = lengths > 0, guessed.tokens.shape[1]
+        tokens[~copied, :width] = guessed.tokens[~copied]
+        lengths = np.where(copied, lengths, guessed.lengths)
+        return Draft(tokens[:, : lengths.max()], lengths, self._laws(guessed.probs, tokens[:, : lengths.max()], copied))
+
+    def _laws(self, probs: Tensor | None, tokens: np.ndarray, copied: np.ndarray) -> Tensor | None:
+        """The law of every drafted token [B, K, V]: the head's, or certainty for a looked-up one; None without laws."""
+        if probs is None:
+            return None
+        laws = F.one_hot(torch.from_numpy(tokens), probs.shape[-1]).to(probs)
+        rows = torch.from_numpy(np.flatnonzero(~copied)).to(probs.device)
+        laws[rows, : probs.shape[1]] = probs[rows]
+        return laws
 
     def observe(self, rows: Rows, features: Tensor | None, counts: np.ndarray) -> None:
         self._eagle.observe(rows, features, counts)
