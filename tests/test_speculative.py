@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 
 from lib.generators.speculative import decode
+from lib.generators.speculative.chain import ChainDrafter
 from lib.generators.speculative.common import Decoding
 from lib.generators.speculative.decode import TorchArm
 from lib.generators.speculative.drafting import Rows
 from lib.generators.speculative.ragged_cache import RaggedCache
-from tests.toys import drafter, prompt, tiny_gpt2, tiny_model
+from tests.toys import drafter, perturbed, prompt, tiny_gpt2, tiny_model
 
 CHAINS = ("baseline", "ngram", "draft", "eagle", "hybrid")
 METHODS = (*CHAINS, "tree2", "tree3")
@@ -221,6 +222,26 @@ def test_every_forward_of_the_target_is_a_recompute_from_scratch(method, monkeyp
     monkeypatch.setattr(decode._Batch, "_verify", compared)
     run(method, PROMPTS[:1] if method.startswith("tree") else PROMPTS[:3], Decoding(max_new_tokens=12, stop_ids=(5,)))
     assert method == "baseline" or max(checked) >= K
+
+
+def test_every_guess_of_a_draft_model_is_a_recompute_from_scratch(monkeypatch):
+    pick, small, said, checked = ChainDrafter._pick, perturbed(_double()), [], []
+
+    def compared(asked, logits, rows, place):
+        if place == 0:
+            said.clear()
+        for b, length in enumerate(rows.length):
+            text = [*rows.history[b, :length], *[tokens[b] for tokens in said]]
+            plain = small(input_ids=torch.tensor([text]), use_cache=False).logits[0, -1]
+            torch.testing.assert_close(logits[b], plain, atol=1e-4, rtol=1e-4)
+            checked.append(place)
+        token, law = pick(asked, logits, rows, place)
+        said.append(token.tolist())
+        return token, law
+
+    monkeypatch.setattr(ChainDrafter, "_pick", compared)
+    run("draft", PROMPTS, Decoding(max_new_tokens=12, stop_ids=(5,)))
+    assert max(checked) == K - 1
 
 
 def _way(draft, b, place):

@@ -56,8 +56,12 @@ def test_a_draft_is_what_the_head_says_of_every_path(name):
         text, second = prompt(9, VOCAB, seed).tolist(), prompt(3, VOCAB, seed + 50).tolist()
         asked, rows, features = grown(name, m, text, second)
         if name == "eagle":
+            pick, said = asked._pick, []
+            asked._pick = lambda logits, *place, pick=pick, said=said: (said.append(logits[0]), pick(logits, *place))[1]
             tokens = asked.propose(rows, room=99).tokens[0].tolist()
-            assert tokens == [int(law.argmax()) for law in laws(head, text + second, features, tokens)[:-1]]
+            expected = torch.stack(laws(head, text + second, features, tokens)[:-1])
+            torch.testing.assert_close(torch.stack(said).log_softmax(-1), expected, atol=1e-4, rtol=1e-4)
+            assert tokens == expected.argmax(-1).tolist()
             continue
         tokens, scores, parents = asked._grow(rows)
         for node in range(len(tokens)):
