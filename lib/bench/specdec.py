@@ -84,7 +84,7 @@ def _engines(run: runs.Run) -> dict[str, float]:
     methods = [m for m in BOTH_ENGINES if m != "draft" or target.group.draft]
     sides: list[Arm] = []
     for method in methods:
-        assistant = arms.draft_model(target).model if method == "draft" else None
+        assistant = target.draft_model if method == "draft" else None
         theirs = TransformersArm(target.lm.model, target.speculation(method), target.decoding, assistant)
         sides += [_arm(target, method), _named(f"{method}_transformers", theirs)]
     table = _measure(run, target, sides)

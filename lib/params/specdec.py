@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from lib.params.base import ParameterError, Params
+from lib.params.base import ParameterError, Params, nearest
 
 if TYPE_CHECKING:
     from lib.models.registry import Group
@@ -43,7 +43,7 @@ class SpecDec(Params):
 
     group: str = Field("", description="group of the published plan, such as qwen2_7b; empty = the model's own")
     model: str = Field("ladder-1m", min_length=1, description="ladder name, short name, hub id or folder")
-    method: Literal["baseline", "ngram", "draft", "eagle", "hybrid"] = Field(
+    method: str = Field(
         "ngram", description="who drafts: baseline (nobody), ngram, draft, eagle, hybrid (ngram over eagle)"
     )
     backend: Literal["torch", "transformers", "vllm"] = Field("torch", description="engine: torch, transformers, vllm")
@@ -94,6 +94,15 @@ class SpecDec(Params):
         if given not in (name, default):
             raise ValueError(f"Group {group!r} means {name}, not {model}; give one of the two.")
         return raw | {"model": name, "group": registry.group_of(name)}
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, method: str) -> str:
+        from lib.generators.speculative import METHODS
+
+        if method not in METHODS:
+            raise ValueError(f"There is no method {method!r}; {nearest(method, METHODS)}")
+        return method
 
     @field_validator("eagle_model", "draft_model")
     @classmethod
@@ -153,11 +162,12 @@ class SpecDec(Params):
             can = ", ".join(speculative.SUPPORTED[self.backend])
             return f"{self.backend} has no method {self.method}; it has {can}."
         known = registry.group(self.group)
-        if self.method in ("eagle", "hybrid") and not (self.eagle_model or known.eagle):
+        needs = speculative.NEEDS[self.method]
+        if needs == "head" and not (self.eagle_model or known.eagle):
             return f"{self.group} has no EAGLE head that we know of; give one as eagle_model."
-        if self.method == "draft" and not (self.draft_model or known.draft):
+        if needs == "draft_model" and not (self.draft_model or known.draft):
             return f"{self.group} has no draft model of its vocabulary that we know of; give one as draft_model."
-        if self.method in ("eagle", "hybrid") and not self.eagle_model and (reason := self._published_head(known)):
+        if needs == "head" and not self.eagle_model and (reason := self._published_head(known)):
             return reason
         if self.backend != "vllm" and self.tensor_parallel_size > 1:
             return f"{self.backend} runs a model on one device; set tensor_parallel_size=1, or backend=vllm."

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lib.generators.speculative.baseline import Baseline
 from lib.generators.speculative.common import Arm, Decoding, Speculation
 from lib.generators.speculative.decode import TorchArm
 from lib.generators.speculative.drafting import Drafter
-from lib.models import hub
-from lib.models.registry import ModelError
 from lib.specdec.target import Target
 
 DRAFTERS = ("draft", "eagle")  # methods whose engine in another process reads a folder of its own
@@ -37,36 +35,9 @@ def ready(target: Target, log: Path, seats: int) -> Iterator[list[Arm]]:
 
 
 def drafter(target: Target, speculation: Speculation, decoding: Decoding) -> Drafter:
-    """Who drafts for `speculation.method` in the torch backend."""
-    if speculation.method == "baseline":
-        return Baseline()
-    if speculation.method == "ngram":
-        from lib.generators.speculative.ngram import Ngram
-
-        return Ngram(speculation)
-    if speculation.method == "draft":
-        from lib.generators.speculative.draft import DraftModel
-
-        return DraftModel(draft_model(target).model, speculation, decoding)
-    from lib.generators.speculative.eagle import Eagle
-    from lib.generators.speculative.eagle_tree import EagleTree
-    from lib.generators.speculative.hybrid import Hybrid
-
-    if speculation.tree_width > 1:
-        return EagleTree(target.head, speculation, decoding)
-    eagle = Eagle(target.head, speculation, decoding)
-    return Hybrid(eagle, speculation) if speculation.method == "hybrid" else eagle
-
-
-def draft_model(target: Target) -> hub.LoadedModel:
-    """The target's draft model; ModelError where it reads other token ids."""
-    small = target.draft_lm
-    theirs, ours = small.model.config.vocab_size, target.lm.model.config.vocab_size
-    if theirs != ours:
-        raise ModelError(
-            f"{small.name} has {theirs} token ids and {target.lm.name} {ours}: give a draft model of one vocabulary."
-        )
-    return small
+    """Who drafts for `speculation.method` in the torch backend: the drafter of the file of that name."""
+    module = importlib.import_module(f"lib.generators.speculative.{speculation.method}")
+    return module.drafter(speculation, decoding, target)
 
 
 def _torch(target: Target, methods: Sequence[str], log: Path, seats: int) -> list[Arm]:
@@ -77,7 +48,7 @@ def _torch(target: Target, methods: Sequence[str], log: Path, seats: int) -> lis
 def _transformers(target: Target, methods: Sequence[str], log: Path, seats: int) -> list[Arm]:
     from lib.generators.speculative.hf_arm import TransformersArm
 
-    assistant = draft_model(target).model if "draft" in methods else None
+    assistant = target.draft_model if "draft" in methods else None
     return [TransformersArm(target.lm.model, target.speculation(m), target.decoding, assistant) for m in methods]
 
 

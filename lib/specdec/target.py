@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from lib.generators.speculative.common import Decoding, Speculation
 from lib.models import hub, locate, registry
 from lib.models.hub import LoadedModel
@@ -56,11 +58,17 @@ class Target:
         return hub.load(self.params.model, **self.params.model_dump(include=names))
 
     @cached_property
-    def draft_lm(self) -> LoadedModel:
-        """The draft model, on the target's device and in its dtype, loaded when first asked for."""
+    def draft_model(self) -> nn.Module:
+        """The draft model, on the target's device and in its dtype; ModelError where it reads other token ids."""
         names = {"device", "load_format", "trust_remote_code"}
         dtype = str(self.lm.dtype).removeprefix("torch.")
-        return hub.load(self.drafter_name("draft"), dtype=dtype, **self.params.model_dump(include=names))
+        small = hub.load(self.drafter_name("draft"), dtype=dtype, **self.params.model_dump(include=names))
+        theirs, ours = small.model.config.vocab_size, self.lm.model.config.vocab_size
+        if theirs != ours:
+            raise ModelError(
+                f"{small.name} has {theirs} token ids and {self.lm.name} {ours}: give a draft model of one vocabulary."
+            )
+        return small.model
 
     @cached_property
     def head(self) -> EagleHead:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lib.generators.speculative.drafting import Draft, Rows, Stateless
+from lib.generators.speculative.common import Decoding, Speculation
+from lib.generators.speculative.drafting import Draft, Parts, Rows, Stateless
 
 
 class Baseline(Stateless):
@@ -13,3 +14,7 @@ class Baseline(Stateless):
 
     def propose(self, rows: Rows, room: int) -> Draft:
         return Draft.nothing(len(rows))
+
+
+def drafter(speculation: Speculation, decoding: Decoding, parts: Parts) -> Baseline:
+    return Baseline()

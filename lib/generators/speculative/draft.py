@@ -8,8 +8,10 @@ from torch import LongTensor, Tensor, nn
 
 from lib.generators.speculative.chain import ChainDrafter
 from lib.generators.speculative.common import Decoding, Speculation
-from lib.generators.speculative.drafting import Draft, Rows
+from lib.generators.speculative.drafting import Draft, Parts, Rows
 from lib.generators.speculative.ragged_cache import RaggedCache, own_attention, seen
+
+NEEDS = "draft_model"
 
 
 class DraftModel(ChainDrafter):
@@ -69,3 +71,7 @@ class DraftModel(ChainDrafter):
             logits_to_keep=1,
         )
         return out.logits[:, -1]
+
+
+def drafter(speculation: Speculation, decoding: Decoding, parts: Parts) -> DraftModel:
+    return DraftModel(parts.draft_model, speculation, decoding)

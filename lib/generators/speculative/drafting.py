@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.generators.sampling import uniforms
 from lib.generators.speculative.common import Decoding
+from lib.models.eagle import EagleHead
 
 TARGET, ACCEPT, DRAFT = 0, 1, 2  # streams of a request's random numbers; the first is the one `naive` reads
 
@@ -108,6 +109,18 @@ class Drafter(Protocol):
 
     def select(self, rows: np.ndarray) -> None:
         """Keep these rows only: the others are finished."""
+
+
+class Parts(Protocol):
+    """What a drafter may be made of; loaded when asked for."""
+
+    @property
+    def head(self) -> EagleHead:
+        """The target's EAGLE head."""
+
+    @property
+    def draft_model(self) -> nn.Module:
+        """A smaller causal LM of the target's vocabulary, in eval mode."""
 
 
 class Stateless:

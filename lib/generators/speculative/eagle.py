@@ -14,9 +14,11 @@ from torch import LongTensor, Tensor
 
 from lib.generators.speculative.chain import ChainDrafter
 from lib.generators.speculative.common import Decoding, Speculation
-from lib.generators.speculative.drafting import Rows
+from lib.generators.speculative.drafting import Parts, Rows
 from lib.generators.speculative.ragged_cache import keep_rows, seen
 from lib.models.eagle import EagleHead
+
+NEEDS = "head"
 
 
 class Eagle(ChainDrafter):
@@ -77,3 +79,11 @@ class Eagle(ChainDrafter):
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def drafter(speculation: Speculation, decoding: Decoding, parts: Parts) -> Eagle:
+    """A chain, or a tree where `tree_width` asks for one."""
+    from lib.generators.speculative.eagle_tree import EagleTree  # which is an Eagle
+
+    kind = EagleTree if speculation.tree_width > 1 else Eagle
+    return kind(parts.head, speculation, decoding)

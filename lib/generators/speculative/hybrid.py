@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.generators.speculative.common import Speculation
-from lib.generators.speculative.drafting import Draft, Rows
+from lib.generators.speculative.common import Decoding, Speculation
+from lib.generators.speculative.drafting import Draft, Parts, Rows
 from lib.generators.speculative.eagle import Eagle
 from lib.generators.speculative.ngram import lookup
 
+NEEDS = "head"
 SURE = 3  # tokens
 FURTHER = 2  # times num_speculative_tokens: what a lookup drafts, since a passage that began to be copied goes on
 
@@ -59,3 +60,7 @@ class Hybrid:
 
     def select(self, rows: np.ndarray) -> None:
         self._eagle.select(rows)
+
+
+def drafter(speculation: Speculation, decoding: Decoding, parts: Parts) -> Hybrid:
+    return Hybrid(Eagle(parts.head, speculation, decoding), speculation)

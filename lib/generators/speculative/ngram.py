@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from lib.generators.speculative.common import Speculation
-from lib.generators.speculative.drafting import Draft, Rows, Stateless
+from lib.generators.speculative.common import Decoding, Speculation
+from lib.generators.speculative.drafting import Draft, Parts, Rows, Stateless
 
 
 class Ngram(Stateless):
@@ -52,3 +52,7 @@ def lookup(
             lengths[b] = min(count, n - after)
             found[b, : lengths[b]] = row[after : after + lengths[b]]
     return found, lengths
+
+
+def drafter(speculation: Speculation, decoding: Decoding, parts: Parts) -> Ngram:
+    return Ngram(speculation)
