@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import torch
+
 from lib.generators.speculative.common import Arm, Decoding, Speculation
 from lib.generators.speculative.decode import TorchArm
 from lib.generators.speculative.drafting import Drafter
+from lib.models.registry import ModelError
 from lib.specdec.target import Target
 
 DRAFTERS = ("draft", "eagle")  # methods whose engine in another process reads a folder of its own
@@ -55,7 +58,12 @@ def _transformers(target: Target, methods: Sequence[str], log: Path, seats: int)
 def _vllm(target: Target, methods: Sequence[str], log: Path, seats: int) -> list[Arm]:
     from lib.generators.speculative.vllm_backend import Engine, VllmArm
 
-    params = target.params
+    params, gpu = target.params, torch.cuda.is_available()
+    if gpu and len(methods) * params.gpu_memory_utilization > 1:
+        raise ModelError(
+            f"{len(methods)} engines do not fit beside each other on the GPUs: set paired=False, or "
+            f"gpu_memory_utilization to {1 / len(methods):.1g} or less."
+        )
     engine = Engine(
         model=target.outline.folder,
         dtype=target.outline.dtype if params.dtype == "auto" else params.dtype,
@@ -63,6 +71,7 @@ def _vllm(target: Target, methods: Sequence[str], log: Path, seats: int) -> list
         max_num_seqs=seats,
         tensor_parallel_size=params.tensor_parallel_size,
         gpu_memory_utilization=params.gpu_memory_utilization,
+        enforce_eager=not gpu,  # on a CPU compiling takes 40 s per engine, longer than a run here
         seed=params.seed,
         load_format=params.load_format,
         trust_remote_code=params.trust_remote_code,
