@@ -546,6 +546,14 @@ def test_a_short_training_lowers_the_loss_and_raises_agreement(micro):
     assert steps[-1]["tokens"] >= SHORT.tokens > steps[-2]["tokens"]
 
 
+def test_the_learning_rate_warms_up_falls_and_is_lower_for_wider_targets():
+    recipe = eagle_training.RECIPE
+    narrow = [recipe.rate(128, step, done) for step, done in [(0, 0.0), (100, 0.2), (500, 0.9), (600, 1.0)]]
+    assert narrow == pytest.approx([8e-3 / 20, 8e-3, 8e-3 * 0.2, 8e-3 * 0.03])
+    assert recipe.rate(32, 100, 0.2) == pytest.approx(8e-3)
+    assert recipe.rate(256, 100, 0.2) == pytest.approx(4e-3)
+
+
 @pytest.mark.parametrize("inputs_read", ["feature", "token"])
 def test_an_ablated_head_ignores_the_other_input(micro, inputs_read, monkeypatch):
     monkeypatch.setattr(eagle_training, "COPY_TASKS", 6)
