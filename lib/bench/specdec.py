@@ -36,8 +36,8 @@ def command(
     rungs: Annotated[
         list[str] | None, typer.Option("--rung", help="both engines; repeatable; default: all four")
     ] = None,
-    requests: Annotated[int, typer.Option(min=1, help="requests to the model; the rungs get a third of them")] = 84,
-    repeats: Annotated[int, typer.Option(min=1, help="timed passes of each arm")] = 3,
+    requests: Annotated[int, typer.Option(min=1, help="requests to the model; the rungs get half of them")] = 28,
+    repeats: Annotated[int, typer.Option(min=1, help="timed passes of each arm")] = 5,
     dtype: Annotated[str, typer.Option(help="float32, where greedy tokens are equal, or bfloat16")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on the last line")] = False,
 ) -> None:
@@ -52,13 +52,13 @@ def command(
     base = {"requests": requests, "repeats": repeats, "dtype": dtype, "batch_sizes": [], "traces": 0}
     torch.set_num_threads(1)
     report = _methods(runs.open_run("bench/specdec", base | {"model": model, "method": "hybrid", "label": "methods"}))
-    third = base | {"requests": max(len(CATEGORIES), requests // 3)}
+    half = base | {"requests": max(len(CATEGORIES), requests // 2)}
     report["vs_transformers"] = {}
     for rung in rungs or RUNGS:
-        found = _engines(runs.open_run("bench/specdec", third | {"model": rung, "label": f"{rung}_engines"}))
+        found = _engines(runs.open_run("bench/specdec", half | {"model": rung, "label": f"{rung}_engines"}))
         for arm, ratio in found.items():
             report["vs_transformers"].setdefault(arm, {})[rung] = ratio
-    inputs = runs.open_run("bench/specdec", third | {"model": model, "method": "eagle", "label": "inputs"})
+    inputs = runs.open_run("bench/specdec", half | {"model": model, "method": "eagle", "label": "inputs"})
     report["eagle_inputs"] = _inputs(inputs)
     end(report, as_json)
 

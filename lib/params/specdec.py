@@ -153,6 +153,10 @@ class SpecDec(Params):
         """`<group>_<method>`, as the published plan names its folders; of a hub id or a folder its last part."""
         return self.label or f"{self.group.rsplit('/', 1)[-1]}_{self.method}"
 
+    def modules(self) -> tuple[str, ...]:
+        """The drafter, which is imported by name."""
+        return (f"lib.generators.speculative.{self.method}",)
+
     def unavailable(self) -> str | None:
         """Why the engine, or the model, has no such method or setting."""
         from lib.generators import speculative
