@@ -36,7 +36,7 @@ class Eagle(ChainDrafter):
         """The prompt's features wait to be read together with the first new token."""
         shape = (*rows.history.shape, features.shape[-1])
         self._cache = self._head.new_cache(*rows.history.shape)
-        self._features = features.new_zeros(shape)  # of every position
+        self._features = features.new_empty(shape)  # of every position; what is not known yet is not read
         self._read = np.zeros(len(rows), dtype=np.int64)  # features of each row that the head has read
         self._features[:, : features.shape[1]] = features
 
