@@ -1,6 +1,8 @@
 """Tiny random models for tests: real architectures, made in milliseconds, and who drafts for them."""
 
 import copy
+import importlib
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -77,26 +79,25 @@ def tiny_head(target: PreTrainedModel) -> nn.Module:
     return EagleHead(config, target).eval()
 
 
+@dataclass
+class Parts:
+    """What a drafter for a tiny target may be made of."""
+
+    target: PreTrainedModel
+
+    @property
+    def head(self) -> nn.Module:
+        return tiny_head(self.target)
+
+    @property
+    def draft_model(self) -> PreTrainedModel:
+        return perturbed(self.target)
+
+
 def drafter(name: str, target: PreTrainedModel, decoding: object, k: int = 4, sampled: bool = False) -> object:
     """A drafter of k tokens: a method's name, or "tree2" and "tree3" for EAGLE trees of that width."""
-    from lib.generators.speculative.baseline import Baseline
     from lib.generators.speculative.common import Speculation
-    from lib.generators.speculative.draft import DraftModel
-    from lib.generators.speculative.eagle import Eagle
-    from lib.generators.speculative.eagle_tree import EagleTree
-    from lib.generators.speculative.hybrid import Hybrid
-    from lib.generators.speculative.ngram import Ngram
 
-    width = int(name[4:]) if name.startswith("tree") else 1
-    how = Speculation(name, k, draft_sample_method="probabilistic" if sampled else "greedy", tree_width=width)
-    if name == "baseline":
-        return Baseline()
-    if name == "ngram":
-        return Ngram(how)
-    if name == "draft":
-        return DraftModel(perturbed(target), how, decoding)
-    head = tiny_head(target)
-    if width > 1:
-        return EagleTree(head, how, decoding)
-    eagle = Eagle(head, how, decoding)
-    return Hybrid(eagle, how) if name == "hybrid" else eagle
+    method, width = ("eagle", int(name[4:])) if name.startswith("tree") else (name, 1)
+    how = Speculation(method, k, draft_sample_method="probabilistic" if sampled else "greedy", tree_width=width)
+    return importlib.import_module(f"lib.generators.speculative.{method}").drafter(how, decoding, Parts(target))
