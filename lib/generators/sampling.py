@@ -25,7 +25,10 @@ def uniforms(seed: int, stream: int, n: int) -> np.ndarray:
 
 
 def probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
-    """float32 [..., V] law from logits [..., V]: temperature, then top-k, then top-p (transformers' own filters)."""
+    """float32 law from logits [R, V]: temperature, then top-k, then top-p, by transformers' own filters.
+
+    More axes in front work too, but not with top-p, whose filter takes rows.
+    """
     scores = logits.float() / params.temperature
     if params.top_k > 0:
         scores = TopKLogitsWarper(top_k=params.top_k)(None, scores)
