@@ -196,6 +196,8 @@ Examples:
       one model of the grid
   python -m lib.sweep 1a3_scaling --preset quick --set prompts=50
       the same grid with another value
+  python -m lib.sweep 2a_specdec --preset full --only group=qwen2_7b --skip method=baseline
+      filters of different names must all hold
   python -m lib.sweep 1a3_scaling --preset quick --rerun stale
       again, where the code behind a run has changed since
 """

@@ -624,3 +624,13 @@ def test_the_head_is_loaded_once(make, monkeypatch):
         assert isinstance(arms.drafter(target, target.speculation("eagle"), target.decoding), Eagle)
     assert loads == ["eagle"]
     gc.collect()
+
+
+def test_positions_of_a_tree_are_depths_and_its_drafted_tokens_are_nodes(make):
+    target = make(method="eagle", tree_width=2, num_speculative_tokens=3)
+    request = Request("a", "story", ("Go on.",))
+    answer = Response([5] * 7, drafted=[6, 6], accepted=[3, 1], wall_s=1.0, prefill_s=0.5, decode_s=0.5)
+    row = latency.Timed(latency.Asked(0, request, 0, [1, 2], 0), "eagle", answer, 0, 0).row(target)
+    assert (row["drafted"], row["accepted"]) == (12, 4)
+    assert (row["drafted_at"], row["accepted_at"]) == ([2, 2, 2], [2, 1, 1])
+    assert row["acceptance_histogram"] == [0, 1, 0, 1]

@@ -1,8 +1,8 @@
 """What every way of drafting buys, side by side in one process, and the torch engine against transformers' own.
 
 Three parts, one run folder each: all methods on one model, interleaved request by request (`latency`); n-gram lookup,
-the draft model and plain decoding on both engines, at every rung of the ladder; and EAGLE heads that are shown half of
-their input, on the category that is hardest to draft.
+the draft model and plain decoding on both engines, at every rung of the ladder; and the EAGLE head beside two that are
+shown one half of its input.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from lib.generators.speculative.common import Arm
 from lib.generators.speculative.decode import TorchArm
 from lib.generators.speculative.eagle import Eagle
 from lib.models import eagle_files, eagle_training
+from lib.models.registry import ModelError, is_ladder
+from lib.params import resolve
 from lib.specdec import arms, latency
 from lib.specdec.target import Target
 
@@ -50,6 +52,9 @@ def command(
     -> category -> mean acceptance length).
     """
     base = {"requests": requests, "repeats": repeats, "dtype": dtype, "batch_sizes": [], "traces": 0}
+    for name in (model, *(rungs or RUNGS)):  # all of them before the first minute is spent
+        if not is_ladder(resolve("bench/specdec", base | {"model": name}).model):
+            raise ModelError(f"{name} is not on the ladder, and this bench trains EAGLE heads: give a ladder model.")
     torch.set_num_threads(1)
     report = _methods(runs.open_run("bench/specdec", base | {"model": model, "method": "hybrid", "label": "methods"}))
     half = base | {"requests": max(len(CATEGORIES), requests // 2)}

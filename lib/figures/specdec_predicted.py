@@ -25,6 +25,7 @@ EXPERIMENT = specdec.EXPERIMENT
 KEYS = ["model", "backend", "arm", "category"]
 PAPER = {"color": "white", "alpha": 0.8, "pad": 0.5, "lw": 0}  # behind text that a curve may cross
 ALL = "all"  # in place of a category
+MIXED = ("hybrid",)  # drafts of two lengths and two costs, which rates per position and one cost cannot describe
 
 
 def predicted(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
@@ -54,8 +55,9 @@ FIGURES = {"2a_predicted": predicted}
 
 def predictions(latency: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     """One row per model, backend, method and category, and one with category "all": predicted speedup of decoding, and
-    the measured one as estimate, low, high, n. Methods whose costs were not measured are left out.
+    the measured one as estimate, low, high, n. Methods whose costs were not measured are left out, and mixed ones.
     """
+    latency = latency[~latency.arm.isin(MIXED)]
     known = latency[latency.decode_s.notna() & latency.tested_at.notna() & (latency.new_tokens > 1)]
     known = known.assign(s_per_token=known.decode_s / (known.new_tokens - 1))
     known = known.merge(cost[cost.arm == specdec.VERIFY][["model", "backend"]].drop_duplicates())

@@ -112,7 +112,7 @@ def load(folder: Path | str, target: PreTrainedModel) -> EagleHead:
     return build(values, tensors, target, folder)
 
 
-ADVICE = "give the head of this one, or train one with python -m lib.models.eagle train"
+ADVICE = "give an EAGLE-1 head of the target, or train one of a ladder model (python -m lib.models.eagle train)"
 
 
 def build(values: dict[str, object], tensors: dict[str, Tensor], target: PreTrainedModel, folder: Path) -> EagleHead:

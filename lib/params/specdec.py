@@ -47,7 +47,9 @@ class SpecDec(Params):
         "ngram", description="who drafts: baseline (nobody), ngram, draft, eagle, hybrid (ngram over eagle)"
     )
     backend: Literal["torch", "transformers", "vllm"] = Field("torch", description="engine: torch, transformers, vllm")
-    num_speculative_tokens: int = Field(5, ge=1, le=64, description="tokens drafted per step at most")
+    num_speculative_tokens: int = Field(
+        5, ge=1, le=64, description="tokens drafted per step at most; hybrid's lookups twice as many"
+    )
     prompt_lookup_max: int = Field(4, ge=1, description="ngram: longest suffix looked up, in tokens")
     prompt_lookup_min: int = Field(1, ge=1, description="ngram: shortest suffix looked up, in tokens")
     draft_sample_method: Literal["greedy", "probabilistic"] = Field(
@@ -65,7 +67,9 @@ class SpecDec(Params):
     batch_size: int = Field(1, ge=1, description="requests decoded together where latency is measured")
     batch_sizes: list[int] = Field([1, 8], description="batch sizes of the throughput curve; [] = none")
     batch_requests: int = Field(16, ge=1, description="requests behind each point of that curve")
-    traces: int = Field(6, ge=0, description="requests whose every position is drafted, for the replay; 0 = none")
+    traces: int = Field(
+        6, ge=0, description="requests behind the cost curves and the replay, which drafts every position; 0 = none"
+    )
     repeats: int = Field(1, ge=1, description="timed passes of each arm")
     paired: bool = Field(True, description="time the baseline in this run too; off: take the group's baseline run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

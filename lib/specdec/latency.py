@@ -48,7 +48,6 @@ class Timed:
     def row(self, target: Target) -> dict[str, Any]:
         """The measurement row; `token_equal` only where there is a greedy baseline beside it."""
         asked, answer, count = self.asked, self.response, len(self.response.tokens)
-        k = max([target.params.num_speculative_tokens, *answer.drafted])  # a tree drafts more
         baseline = asked.answers.get("baseline")
         compared = baseline is not None and target.decoding.greedy
         split = lossless.divergence(baseline.tokens, answer.tokens) if compared else None
@@ -70,11 +69,20 @@ class Timed:
             **{name: getattr(answer, name) for name in ("wall_s", "prefill_s", "decode_s", "draft_s", "verify_s")},
             "s_per_token": answer.wall_s / count,
             "tokens_per_s": count / answer.wall_s,
-            **acceptance.describe(*cropped(answer), k),
+            **self._counts(target),
             "prompt_overlap": acceptance.prompt_overlap(asked.ids, answer.tokens),
             "token_equal": (split is None) if compared else None,
             "first_divergence": split,
         }
+
+    def _counts(self, target: Target) -> dict[str, Any]:
+        """What the steps did; of a tree, whose drafted tokens are nodes, positions are depths."""
+        drafted, accepted = cropped(self.response)
+        longest = target.params.num_speculative_tokens
+        if self.arm == target.params.method and target.params.tree_width > 1:
+            depths = [min(nodes, longest) for nodes in drafted]
+            return acceptance.describe(depths, accepted, longest) | {"drafted": sum(drafted)}
+        return acceptance.describe(drafted, accepted, max([longest, *drafted]))  # a hybrid's lookups are longer
 
     def record(self, target: Target) -> dict[str, Any]:
         """What was generated, for responses.jsonl."""
