@@ -539,3 +539,10 @@ class TestReplayFigure:
         few = specdec_replay.replayed(rows[(rows.protocol != "trace") | (rows.prompt < 3)])
         assert few.data[["low", "high"]].isna().all(axis=None)
         assert few.figure.axes[0].get_title(loc="left") == "160k: requests n = 3"
+
+
+def test_a_run_of_a_mixed_method_alone_has_no_prediction_and_says_so():
+    rows = pd.concat([synthetic.latency_rows(), synthetic.cost_rows()], ignore_index=True)
+    alone = rows[rows.arm.isin(["baseline", "ngram", "verify"])].replace({"arm": {"ngram": "hybrid"}})
+    with pytest.raises(figures.Undrawable, match="hybrid drafts in two ways"):
+        specdec_predicted.predicted(alone)

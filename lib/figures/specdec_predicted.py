@@ -37,8 +37,8 @@ def predicted(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table, curves = predictions(latency, cost), verify_curves(cost)
     if table.empty:
         raise Undrawable(
-            "No method has both a timed speedup and the costs that a prediction needs: run the sweep with the backend "
-            "torch, which measures what drafting and verifying cost."
+            "No method has both a timed speedup and the costs that a prediction needs (hybrid drafts in two ways, "
+            "which one cost does not describe): run another method with the backend torch, which times what both take."
         )
     figure, (left, right) = style.new(style.TEXT, 3.3, columns=2, width_ratios=(1.15, 1))
     marks = dict(zip(specdec.models(curves), style.MARKERS, strict=False))
@@ -61,8 +61,9 @@ def predictions(latency: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     known = latency[latency.decode_s.notna() & latency.tested_at.notna() & (latency.new_tokens > 1)]
     known = known.assign(s_per_token=known.decode_s / (known.new_tokens - 1))
     known = known.merge(cost[cost.arm == specdec.VERIFY][["model", "backend"]].drop_duplicates())
-    parts = [_scope(known.assign(category=ALL), cost), _scope(known, cost)] if len(known) else [pd.DataFrame()]
-    return pd.concat(parts, ignore_index=True)
+    if not known.drafted.any():
+        return pd.DataFrame()
+    return pd.concat([_scope(known.assign(category=ALL), cost), _scope(known, cost)], ignore_index=True)
 
 
 def _scope(latency: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
