@@ -36,7 +36,7 @@ def _choices() -> np.ndarray:
 CHOICE = _choices()
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def mixed(state):
     """The random 64 bits of a stream's state (uint64)."""
     z = (state ^ (state >> SHIFTS[0])) * MULTIPLIERS[0]
@@ -44,30 +44,34 @@ def mixed(state):
     return z ^ (z >> SHIFTS[2])
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
+def streams(seed, purpose, index, attempt):
+    """uint64 [M]: where a random stream begins for each maze of `index` (int64 [M]); the rest are uint64 scalars.
+
+    Every word is mixed in by itself, so neighbouring seeds, purposes, mazes or attempts share nothing.
+    """
+    states = np.empty(len(index), np.uint64)
+    for i in range(len(index)):
+        state = mixed(seed + GOLDEN)
+        state = mixed((state ^ purpose) + GOLDEN)
+        state = mixed((state ^ np.uint64(index[i])) + GOLDEN)
+        states[i] = mixed((state ^ attempt) + GOLDEN)
+    return states
+
+
+@njit(cache=True)
 def below(state, bound):
     """A uniform integer in 0..bound-1 (int64); off uniform by less than bound / 2^32."""
     return np.int64(((mixed(state) >> HALF) * np.uint64(bound)) >> HALF)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def pick(state, bits):
     """A uniform direction among the set bits of `bits`, which is not 0."""
     return np.int64(CHOICE[np.int64(bits) * LCM + below(state, LCM)])
 
 
 @njit(cache=True)
-def lattice(side):
-    """uint8 [side * side]: bits of the directions that stay inside."""
-    inside = np.full((side, side), NORTH | EAST | SOUTH | WEST, np.uint8)
-    inside[0, :] &= ~NORTH
-    inside[:, side - 1] &= ~EAST
-    inside[side - 1, :] &= ~SOUTH
-    inside[:, 0] &= ~WEST
-    return inside.ravel()
-
-
-@njit(cache=True, inline="always")
 def join(walls, cell, direction, offsets):
     """Opens the wall between `cell` and its neighbour, on both sides; returns the neighbour."""
     neighbour = cell + offsets[direction]
@@ -76,7 +80,7 @@ def join(walls, cell, direction, offsets):
     return neighbour
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def take(free, cell, side):
     """Tells the four neighbours of `cell` that it is no longer free; `free` has `side` spare entries at either end."""
     free[cell] &= ~SOUTH
@@ -90,7 +94,8 @@ def carve_dfs(walls, inside, offsets, side, state):
     """Randomised iterative depth-first search: on to a uniform free neighbour, back where there is none."""
     cells = side * side
     free = np.zeros(cells + 2 * side, np.uint8)
-    free[side : side + cells] = inside
+    for cell in range(cells):
+        free[cell + side] = inside[cell]
     stack = np.empty(cells, np.int32)
     state += GOLDEN
     cell = below(state, cells)
@@ -135,7 +140,7 @@ def carve_wilson(walls, inside, offsets, side, state):
     return state
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def root_of(parents, cell):
     """The representative of a cell's component; halves the path on the way."""
     while parents[cell] != cell:
@@ -183,14 +188,8 @@ def open_dead_ends(walls, inside, offsets, chance, state):
 
 
 @njit(cache=True)
-def carve(side, streams, algorithm, braid):
-    """uint8 [M, side * side]: one maze for each of `streams` (uint64 [M]), open directions as bits.
-
-    `algorithm` is DFS, WILSON or KRUSKAL; `braid` is the chance in [0, 1] that a dead end is opened.
-    """
-    mazes = np.zeros((len(streams), side * side), np.uint8)
-    inside = lattice(side)
-    offsets = np.array([-side, 1, side, -1])
+def carve_all(mazes, streams, inside, offsets, side, algorithm, braid):
+    """Carves one maze into each row of `mazes` (uint8 [M, N], zeros)."""
     for i in range(len(streams)):
         if algorithm == DFS:
             state = carve_dfs(mazes[i], inside, offsets, side, streams[i])
@@ -200,4 +199,24 @@ def carve(side, streams, algorithm, braid):
             state = carve_kruskal(mazes[i], inside, offsets, side, streams[i])
         if braid > 0:
             open_dead_ends(mazes[i], inside, offsets, braid, state)
+
+
+def lattice(side: int) -> np.ndarray:
+    """uint8 [side * side]: the bits of the directions that stay inside."""
+    inside = np.full((side, side), NORTH | EAST | SOUTH | WEST, np.uint8)
+    inside[0] &= ~NORTH
+    inside[:, -1] &= ~EAST
+    inside[-1] &= ~SOUTH
+    inside[:, 0] &= ~WEST
+    return inside.ravel()
+
+
+def carve(side: int, streams: np.ndarray, algorithm: int, braid: float) -> np.ndarray:
+    """One maze for each of `streams` (uint64 [M]): open directions as bits, uint8 [M, side * side].
+
+    `algorithm` is DFS, WILSON or KRUSKAL; `braid` is the chance in [0, 1] that a dead end is opened.
+    """
+    mazes = np.zeros((len(streams), side * side), np.uint8)
+    offsets = np.array([-side, 1, side, -1])
+    carve_all(mazes, streams, lattice(side), offsets, side, algorithm, float(braid))
     return mazes

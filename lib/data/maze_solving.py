@@ -95,7 +95,8 @@ def endpoints(walls, side, least, goal_draws, start_draws):
         other = queue[flood(walls[i], one, offsets, from_one, next_steps[i], queue) - 1]
         longest[i] = from_one[other]
         flood(walls[i], other, offsets, far, next_steps[i], queue)
-        far = np.maximum(far, from_one)
+        for cell in range(cells):
+            far[cell] = max(far[cell], from_one[cell])
         enough = min(least, longest[i])
         goal[i] = choose_far(far, enough, goal_draws[i])
         flood(walls[i], goal[i], offsets, distance[i], next_steps[i], queue)

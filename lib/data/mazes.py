@@ -83,7 +83,7 @@ def label(open: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     goal = np.asarray(goal)
     if goal.shape != open.shape[:1] or not np.all((goal >= 0) & (goal < open.shape[1])):
         raise MazeError(f"Each of {len(open)} mazes needs one goal, a cell from 0 to {open.shape[1] - 1}.")
-    return maze_solving.label(open, side, goal.astype(np.int32))
+    return maze_solving.label(np.ascontiguousarray(open), side, goal.astype(np.int32))
 
 
 def make(
@@ -133,7 +133,7 @@ def variants(open: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     draws = _streams(seed, VARIANT, np.arange(len(open)))
     goal = (draws >> np.uint64(32)) * np.uint64(side * side) >> np.uint64(32)
     kinds = (draws & np.uint64(7)).astype(np.int64)
-    return maze_solving.transformed(open, kinds, *_symmetries(side)), goal.astype(np.int32)
+    return maze_solving.transformed(np.ascontiguousarray(open), kinds, *_symmetries(side)), goal.astype(np.int32)
 
 
 def check(side: int, count: int, algorithm: str = "dfs", braid: float = 0.0, min_path: int | str = "auto") -> None:
@@ -158,28 +158,17 @@ def check(side: int, count: int, algorithm: str = "dfs", braid: float = 0.0, min
         )
 
 
-def _mixed(state: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser on uint64 arrays."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
-
-
 def _streams(seed: int, purpose: int, index: np.ndarray, attempt: int = 0) -> np.ndarray:
-    """uint64 [M]: the state in which each maze's random stream begins.
+    """uint64 [M]: where the random stream of each maze in `index` (int64 [M]) begins."""
+    from lib.data import maze_carving
 
-    Every word is mixed in by itself, so neighbouring seeds, purposes or mazes share nothing.
-    """
-    state = np.zeros(len(index), np.uint64)
-    for word in (seed % 2**64, purpose, index, attempt):
-        state = _mixed((state ^ np.asarray(word).astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15))
-    return state
+    return maze_carving.streams(np.uint64(int(seed) % 2**64), np.uint64(purpose), index, np.uint64(attempt))
 
 
 def _carved(side: int, streams: np.ndarray, algorithm: str, braid: float) -> np.ndarray:
     from lib.data import maze_carving
 
-    return maze_carving.carve(side, streams, ALGORITHMS.index(algorithm), float(braid))
+    return maze_carving.carve(side, streams, ALGORITHMS.index(algorithm), braid)
 
 
 def _replace_excluded(
