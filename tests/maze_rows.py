@@ -100,6 +100,8 @@ def _per_model(
 def _model(size: str, arm: str, seed: int, maze_size: int) -> dict:
     """The columns on every row of a trained model."""
     d_model, n_heads, d_ff, depth, parameters = SIZES[size]
+    depth *= R if arm == "stack_flops" else 1
+    d_ff += d_ff // 2 if arm == "stack_params" else 0
     forward = 2 * parameters * maze_size**2 * EXTRA_FLOPS[arm]
     return {
         "run": f"{size}_{maze_size}_x", "preset": "quick", "stale": False, "size": size, "arch": arm, "seed": seed,
@@ -143,9 +145,9 @@ def _result(model: dict, share: float) -> list[dict]:
 
 def _refinements(model: dict, share: float) -> list[dict]:
     """Equal steps up to the share at R; beyond, recurrent arms gain a tenth of what is left. Routing sharpens."""
-    found, routed = [], model["arch"] == "poh"
-    for step in range(1, (2 * R if model["arch"] in RECURRENT else min(R, model["depth"])) + 1):
-        trained = min(R, model["depth"]) if model["arch"] not in RECURRENT else R
+    recurrent, routed = model["arch"] in RECURRENT, model["arch"] == "poh"
+    trained, found = R if recurrent else min(R, model["depth"]), []
+    for step in range(1, (2 * R if recurrent else trained) + 1):
         solved = share * step / trained if step <= trained else share + 0.1 * (1 - share)
         weights = np.arange(1, model["n_heads"] + 1) / sum(range(1, model["n_heads"] + 1))
         found.append(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,11 +25,16 @@ class Undrawable(ValueError):
 
 @dataclass
 class Drawn:
-    """A figure, the numbers plotted in it, and one paragraph that says what it shows."""
+    """A figure, the numbers plotted in it, and one paragraph that says what it shows.
+
+    `files` (name: text) are written beside it, `copies` are further names of its PNG: what others look for by name.
+    """
 
     figure: Figure
     data: pd.DataFrame
     caption: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    copies: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

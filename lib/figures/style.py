@@ -90,7 +90,8 @@ def times_ticks(ax: Axes, axis: str = "y") -> None:
 
 
 def save(drawn: Drawn, name: str, folder: Path, source: str) -> list[Path]:
-    """Write name.pdf, .png, .csv and .txt into `folder`; the same input gives the same bytes. Closes the figure.
+    """Write name.pdf, .png, .csv and .txt into `folder`, then the figure's own files and the copies of its PNG; the
+    same input gives the same bytes. Closes the figure.
 
     `source` (commit and run folders) goes into the metadata of the PDF and PNG and under the caption.
     """
@@ -103,4 +104,13 @@ def save(drawn: Drawn, name: str, folder: Path, source: str) -> list[Path]:
     drawn.data.to_csv(targets[2], index=False)
     targets[3].write_text(f"{drawn.caption}\n\n{source}\n", encoding="utf-8")
     mpl.pyplot.close(drawn.figure)
-    return targets
+    return [*targets, *_beside(drawn, targets[1])]
+
+
+def _beside(drawn: Drawn, png: Path) -> list[Path]:
+    """Write the texts that come with a figure and copy its PNG under the further names."""
+    texts = {png.with_name(name): text.encode() for name, text in drawn.files.items()}
+    images = {png.with_name(name): png.read_bytes() for name in drawn.copies}
+    for path, content in (texts | images).items():
+        path.write_bytes(content)
+    return [*texts, *images]

@@ -1,0 +1,248 @@
+"""The files that the experiment's plan promises, under its names and keys, with ours beside them.
+
+`scaling_results_maze{n}.json` has the plan's `config` and `results` (percentages, means over seeds; null where an arm
+is missing) and further keys for all arms, with intervals. `scaling_summary_maze{n}.txt` says the same to a reader.
+Counts are those of the runs, not those asked for. Advantages are differences within a seed.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from lib.figures import Undrawable, mazes
+
+WIDTH = 100  # characters
+# Parameters that the plan expects of its sizes.
+TARGETS = {"tiny": 1_000_000, "small": 3_000_000, "medium": 10_000_000, "large": 30_000_000, "xl": 100_000_000}
+SHAPE = ("d_model", "n_heads", "d_ff", "depth")
+MEASURES = ("accuracy", "optimality", "cell_accuracy", "loss")
+COSTS = ("forward_flops", "train_flops", "train_s", "peak_memory_bytes")
+
+
+def artefacts(rows: pd.DataFrame) -> dict[str, str]:
+    """File name: text, of the JSON and of the summary. Undrawable where there are no results."""
+    found = results(rows)
+    side = found["config"]["maze_size"]
+    return {
+        f"scaling_results_maze{side}.json": json.dumps(found, indent=2, allow_nan=False) + "\n",
+        f"scaling_summary_maze{side}.txt": summary(found),
+    }
+
+
+def results(rows: pd.DataFrame) -> dict[str, object]:
+    """The plan's results, with `references` (percent of test mazes) and, per size, `arms` and `advantages` of ours."""
+    part = mazes.protocol(rows, "result")
+    try:
+        loops = mazes.protocol(rows, "loops")
+    except Undrawable:
+        loops = part[:0]
+    return {
+        "config": _config(rows, part),
+        "results": [_size(part, loops, size) for size in mazes.sizes(part)],
+        "averages": {arm: _average(part, arm) for arm in mazes.AGAINST},
+        "references": references(rows),
+    }
+
+
+def references(rows: pd.DataFrame) -> dict[str, float]:
+    """Accuracy in percent of the walkers that learn nothing, on the mazes drawn; empty where they were not run."""
+    same = (rows.protocol == "reference") & (rows.maze_size == mazes.setting(rows).maze_size)
+    part = rows[same].drop_duplicates(["arch", "seed"]).sort_values(["arch", "seed"])
+    return {arm: 100 * float(shares.astype(float).mean()) for arm, shares in part.groupby("arch").accuracy}
+
+
+def references_sentence(rows: pd.DataFrame) -> str:
+    """The same for a caption."""
+    said = ", ".join(f"{arm} {share:.1f} %" for arm, share in references(rows).items())
+    return f"Accuracy of walkers that learn nothing: {said}. " if said else ""
+
+
+def short(count: float) -> str:
+    """463k, 2.5M, 101M."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.{1 if count < 9.95 * unit else 0}f}{name}"
+    return f"{count:.0f}"
+
+
+def summary(found: dict) -> str:
+    """The summary as text; `found` as `results` makes it."""
+    rule = "=" * WIDTH
+    parts = [rule, "PARAMETER SCALING: PoH-HRM AGAINST THE BASELINE TRANSFORMER ON MAZES", rule, *_settings(found), ""]
+    parts += [*_table(found), "", *_all_arms(found), ""]
+    parts += [*_targets(found), ""] if any(row["size"] in TARGETS for row in found["results"]) else []
+    return "\n".join([*parts, *_findings(found), rule, ""])
+
+
+def _config(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, object]:
+    """The plan's settings as the runs had them; `seed` is the first of `seeds`."""
+    side, R, T = mazes.setting(rows)
+    seeds = sorted(int(seed) for seed in set(part.seed))
+    return {
+        "maze_size": side,
+        "n_train": _count(part, "train_mazes"),
+        "n_test": _count(part, "n_test"),
+        "epochs": _epochs(rows),
+        "R": R,
+        "T": T,
+        "seed": seeds[0],
+        "seeds": seeds,
+        "min_path": _count(part, "min_path"),
+        "capped": _count(part, "capped"),
+    }
+
+
+def _count(part: pd.DataFrame, name: str) -> int | list[int] | None:
+    """A count that all models share; all its values where they do not."""
+    values = sorted({int(value) for value in part[name].dropna()}) if name in part else []
+    return (values[0] if len(values) == 1 else values) if values else None
+
+
+def _epochs(rows: pd.DataFrame) -> int | None:
+    epochs = mazes.of_setting(rows).query("protocol == 'epoch'")
+    return int(epochs.epoch.max()) if len(epochs) else None
+
+
+def _size(part: pd.DataFrame, loops: pd.DataFrame, size: str) -> dict[str, object]:
+    """One size: the plan's keys first."""
+    own = part[part["size"] == size]
+    arms = {arm: _arm(own, loops[loops["size"] == size], arm) for arm in mazes.arms(own)}
+    ahead = {arm: _advantage(own, arm) for arm in mazes.AGAINST}
+    shape = next(arms[arm] for arm in [*mazes.ARMS, *arms] if arm in arms)
+    row = {"size": size} | {name: shape[name] for name in SHAPE}
+    for key, arm in (("baseline", "stack"), ("poh", "poh")):
+        known = arms.get(arm)
+        row[f"{key}_params"] = known and known["parameters"]
+        row[f"{key}_acc"] = known and known["accuracy"]["estimate"]
+        row[f"{key}_opt"] = known and known["optimality"]["estimate"]
+    row["poh_advantage_acc"] = ahead["stack"] and ahead["stack"]["accuracy"]["estimate"]
+    row["poh_advantage_opt"] = ahead["stack"] and ahead["stack"]["optimality"]["estimate"]
+    return row | {"arms": arms, "advantages": ahead}
+
+
+def _arm(own: pd.DataFrame, loops: pd.DataFrame, arm: str) -> dict[str, object]:
+    """Shape, cost (medians over seeds) and measures of one arm at one size."""
+    rows = own[own.arch == arm]
+    found: dict[str, object] = {name: int(rows[name].iloc[0]) for name in (*SHAPE, "parameters")}
+    found |= {name: _number(rows[name].median()) for name in COSTS if name in rows}
+    found |= {name: _interval(rows[name]) for name in MEASURES if name in rows}
+    with_loops = loops[loops.arch == arm] if len(loops) else loops
+    return found | {f"{name}_loops": _interval(with_loops[name]) for name in MEASURES[:2] if len(with_loops)}
+
+
+def _advantage(own: pd.DataFrame, against: str) -> dict[str, object] | None:
+    """poh minus an arm at one size, in points; None where one of the two is missing."""
+    paired = {name: mazes.differences(own, name, against) for name in MEASURES[:2]}
+    return {name: _interval(table.iloc[:, 0]) for name, table in paired.items()} if len(paired["accuracy"]) else None
+
+
+def _average(part: pd.DataFrame, against: str) -> dict[str, object] | None:
+    """poh minus an arm, averaged over the sizes that have both; only seeds with all of them count."""
+    paired = {name: mazes.differences(part, name, against).dropna() for name in MEASURES[:2]}
+    if paired["accuracy"].empty:
+        return None
+    means = {name: _interval(table.mean(axis=1)) for name, table in paired.items()}
+    return {"sizes": list(paired["accuracy"].columns), **means}
+
+
+def _interval(values: pd.Series) -> dict[str, float | None]:
+    found = mazes.interval(values)
+    return {name: _number(found[name]) for name in ("estimate", "low", "high")} | {"n": found["n"]}
+
+
+def _number(value: float) -> float | None:
+    """Rounded to what is worth storing, and null where there is none: JSON has no NaN."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def _settings(found: dict) -> list[str]:
+    config = found["config"]
+    side = config["maze_size"]
+    walkers = ", ".join(f"{arm} {share:.1f} %" for arm, share in found["references"].items())
+    return [
+        f"Mazes:    {side} x {side}, {config['n_train']} for training, {config['n_test']} for the test",
+        f"Paths:    at least {config['min_path']} cells; in {config['capped']} mazes the longest is shorter and was taken",
+        f"Training: {config['epochs']} epochs; seeds {', '.join(map(str, config['seeds']))}",
+        f"Models:   R = {config['R']} refinements, T = {config['T']}",
+        f"Accuracy of walkers that learn nothing: {walkers or 'not run'}",
+        "Optimality equals accuracy by construction on these mazes, which have no loops.",
+        "Means over seeds; differences are paired by seed; brackets hold 95 % t intervals over seeds.",
+    ]
+
+
+def _table(found: dict) -> list[str]:
+    """The plan's table: baseline, PoH and their difference."""
+    lines = [
+        "-" * WIDTH,
+        f"{'Size':<9} | {'Params base/PoH':<17} | {'Acc b/p/diff':<26} | {'Opt b/p/diff':<26}",
+        "-" * WIDTH,
+    ]
+    for row in found["results"]:
+        counts = "/".join(short(row[name]) if row[name] else "-" for name in ("baseline_params", "poh_params"))
+        shares = [_three(row, measure) for measure in ("acc", "opt")]
+        lines.append(f"{row['size']:<9} | {counts:<17} | {shares[0]:<26} | {shares[1]:<26}")
+    return lines
+
+
+def _three(row: dict, measure: str) -> str:
+    values = [row[f"baseline_{measure}"], row[f"poh_{measure}"]]
+    said = [_said(value) for value in values] + [_said(row[f"poh_advantage_{measure}"], "+.1f")]
+    return " / ".join(said)
+
+
+def _said(value: float | None, form: str = ".1f") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _bracket(measure: dict | None, form: str = ".1f") -> str:
+    """Estimate with its interval, or with what it lacks."""
+    if measure is None:
+        return "not run"
+    if measure["low"] is None:
+        return f"{measure['estimate']:{form}} (n = {measure['n']})"
+    return f"{measure['estimate']:{form}} [{measure['low']:{form}}, {measure['high']:{form}}]"
+
+
+def _all_arms(found: dict) -> list[str]:
+    """Every arm of every size, costs beside accuracy."""
+    head = (
+        f"{'Size':<9} {'Arm':<13} {'Params':>7} {'Train FLOPs':>12} {'Seconds':>8}  {'Accuracy':<21} Optimality, loops"
+    )
+    lines = ["All arms", "-" * WIDTH, head, "-" * WIDTH]
+    for row in found["results"]:
+        for arm, own in row["arms"].items():
+            costs = f"{short(own['parameters']):>7} {own['train_flops']:>12.3g} {own['train_s']:>8.1f}"
+            loops = _bracket(own.get("optimality_loops"))
+            lines.append(f"{row['size']:<9} {arm:<13} {costs}  {_bracket(own['accuracy']):<21} {loops}")
+    return lines
+
+
+def _targets(found: dict) -> list[str]:
+    """What the plan says its sizes have, and what they have."""
+    head = f"{'Size':<9} | {'Target':>11} | {'Baseline (of target)':>22} | {'PoH (of target)':>22}"
+    lines = ["Target and actual parameters", "-" * WIDTH, head, "-" * WIDTH]
+    for row in found["results"]:
+        if target := TARGETS.get(row["size"]):
+            actual = [row["baseline_params"], row["poh_params"]]
+            said = ["-" if count is None else f"{count:,} ({count / target:.2f}x)" for count in actual]
+            lines.append(f"{row['size']:<9} | {target:>11,} | {said[0]:>22} | {said[1]:>22}")
+    return lines
+
+
+def _findings(found: dict) -> list[str]:
+    lines = ["Key findings", "-" * WIDTH]
+    for arm, average in found["averages"].items():
+        both = [_bracket(average and average[name], "+.1f") for name in MEASURES[:2]]
+        lines.append(f"PoH minus {arm:<12} on average, points: accuracy {both[0]}, optimality {both[1]}")
+    known = [(own["accuracy"]["estimate"], own["parameters"], row["size"], arm) for row in found["results"]
+             for arm, own in row["arms"].items()]  # fmt: skip
+    for title, chosen in (("PoH", [one for one in known if one[3] == "poh"]), ("any arm", known)):
+        if chosen:
+            share, parameters, size, arm = max(chosen, key=lambda one: (one[0], -one[1]))
+            lines.append(
+                f"Best accuracy of {title}: {share:.1f} % ({arm}, size {size}, {short(parameters)} parameters)"
+            )
+    return lines
