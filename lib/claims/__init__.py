@@ -3,8 +3,8 @@
 A `Claim` is a sentence with a test: a function from measurement rows to a `Finding`, which holds an estimate with its
 interval and two p-values, of evidence for the claim and of evidence against it. `decide` turns the findings of one
 experiment into verdicts, with Holm's adjustment over them: *supported* or *not supported* where the evidence for or
-against passes 5 %, *inconclusive* where neither does (and then it says how many prompts would do), *not run* where no
-rows bear on the claim. Nothing is typed in: change the runs and the verdicts change.
+against passes 5 %, *inconclusive* where neither does (and then it says how many prompts, or seeds, would do), *not
+run* where no rows bear on the claim. Nothing is typed in: change the runs and the verdicts change.
 
 A module of this package with an `EXPERIMENT` and a function `claims()` adds that experiment's claims.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib.metrics import stats
@@ -32,14 +33,17 @@ class Finding:
     estimate: float
     low: float  # ends of the 95 % interval
     high: float
-    n: int  # prompts
+    n: int  # independent replicates: prompts or seeds
     p_supports: float  # of the test that finds the claim true
     p_refutes: float  # of the test that finds it false
-    spread: float  # standard deviation over prompts of the tested values, log2
-    matters: float  # the smallest difference that decides the claim, log2
+    spread: float  # standard deviation over replicates of the tested values, in `scale`
+    matters: float  # the smallest difference that decides the claim, in `scale`
     runs: tuple[str, ...]  # the run folders it rests on
     stale: bool = False  # some of them were made by other source than today's
     remark: str = ""
+    replicate: str = "prompt"  # what n counts
+    scale: str = "log2"  # what was tested: logarithms of ratios, or differences in a unit ("points")
+    together: int = 1  # how many tests must pass at once for the claim to be supported
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def experiments() -> dict[str, list[Claim]]:
     modules = [
         importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "__main__"
     ]
-    return {module.EXPERIMENT: module.claims() for module in modules}
+    made = {module.EXPERIMENT: module.claims() for module in modules if hasattr(module, "EXPERIMENT")}
+    return dict(sorted(made.items()))
 
 
 def decide(claims: Sequence[Claim], rows: pd.DataFrame, every: pd.DataFrame) -> list[Verdict]:
@@ -104,15 +109,41 @@ def _verdict(claim: Claim, found: Finding | None, family: int) -> Verdict:
 
 
 def _power(found: Finding, family: int) -> str:
-    """What these prompts could have found, and how many it takes to find what matters; with 80 % power."""
+    """What these replicates could have found, and how many it takes to find what matters; with 80 % power.
+
+    Where several tests must pass at once, each may miss its share of the 20 % (Bonferroni).
+    """
     if found.n < 2:
-        return "One prompt decides nothing."
+        return f"One {found.replicate} decides nothing."
     alpha = stats.ALPHA / family  # Holm's first step; its others ask less
-    visible, needed = stats.detectable(found.spread, found.n, alpha), stats.needed(found.spread, found.matters, alpha)
-    return (
-        f"{found.n} prompts find a difference of {percent(visible):.0f} % in 4 of 5 cases; to find "
-        f"{percent(found.matters):.0f} % takes {max(needed, stats.ENOUGH)}."
-    )
+    power = 1 - (1 - stats.POWER) / found.together
+    needed = max(stats.needed(found.spread, found.matters, alpha, power), stats.ENOUGH)
+    takes = f"to find {_difference(found, found.matters)} takes {needed}."
+    if found.n < stats.ENOUGH:
+        return f"{found.n} {found.replicate}s decide nothing; {takes}"
+    visible = _difference(found, stats.detectable(found.spread, found.n, alpha, power))
+    return f"{found.n} {found.replicate}s find a difference of {visible} in 4 of 5 cases; {takes}"
+
+
+def _difference(found: Finding, value: float) -> str:
+    """A difference of tested values in words: "5 %" of logarithms, else with its unit."""
+    return f"{percent(value):.0f} %" if found.scale == "log2" else f"{value:.3g} {found.scale}"
+
+
+def evidence(source: pd.DataFrame, values: np.ndarray, p_supports: float, p_refutes: float) -> dict[str, Any]:
+    """The part of a finding that all tests share; of too few replicates nothing is concluded.
+
+    source: the rows that `values` [n], one per replicate, were made of.
+    """
+    n = len(values)
+    return {
+        "n": n,
+        "p_supports": p_supports if n >= stats.ENOUGH else 1.0,
+        "p_refutes": p_refutes if n >= stats.ENOUGH else 1.0,
+        "spread": float(np.std(values, ddof=1)) if n > 1 else np.inf,
+        "runs": tuple(sorted(set(source.run))),
+        "stale": bool(source.stale.any()),
+    }
 
 
 def percent(log2: float) -> float:

@@ -16,6 +16,8 @@ from lib import claims, console, results, runs
 from lib.claims import Verdict
 from lib.params import ParameterError
 
+CHANGES = ("%", "points", "points per doubling")  # units of what has a sign
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -27,11 +29,20 @@ def ledger(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list instead of the table")] = False,
 ) -> None:
     """Decide every claim from the finished runs of a preset; a claim about a single model looks at all runs, unless
-    --preset is given.
+    --preset is given. An experiment without that preset, or without a run of it, has claims that are not run.
     """
-    verdicts = []
-    for experiment, made in claims.experiments().items():
-        verdicts += claims.decide(made, *_rows(experiment, preset, set_, runs_dir))
+    verdicts, refused, made = [], [], claims.experiments()
+    for experiment in made:
+        try:
+            rows, every = _rows(experiment, preset, set_, runs_dir)
+        except ParameterError as error:
+            refused.append(str(error))
+            rows = every = pd.DataFrame()
+        verdicts += claims.decide(made[experiment], rows, every)
+    if preset and len(refused) == len(made):
+        raise ParameterError(refused[0])
+    for reason in refused:
+        print(f"Note: {reason}", file=sys.stderr)
     print(json.dumps([v.row() for v in verdicts], allow_nan=False) if as_json else table(verdicts))
 
 
@@ -67,9 +78,9 @@ def _found(verdict: Verdict) -> str:
     found = verdict.finding
     if found is None:
         return ""
-    sign = "+" if found.unit == "%" else ""
+    sign = "+" if found.unit in CHANGES else ""
     interval = f"95 % interval {found.low:{sign}.3g} to {found.high:{sign}.3g}" if found.n > 1 else "no interval"
-    return f"{found.estimate:{sign}.3g} {found.unit} ({interval}), n = {found.n}"
+    return f"{found.estimate:{sign}.3g} {found.unit} ({interval}), n = {found.n} {found.replicate}{'s' * (found.n > 1)}"
 
 
 def _about(verdict: Verdict) -> Iterator[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.claims import Claim, Finding, percent
+from lib.claims import Claim, Finding, evidence, percent
 from lib.figures import scaling
 from lib.metrics import stats
 from lib.models import registry
@@ -101,7 +100,7 @@ def growth(parameters: np.ndarray, speedups: np.ndarray, source: pd.DataFrame) -
         high=percent(slope.high),
         matters=stats.FLAT,
         remark=f"{len(parameters)} models.{' It grows, but by less than 5 %.' if both else ''}",
-        **_evidence(source, slope.slopes, rises, little),
+        **evidence(source, slope.slopes, rises, little),
     )
 
 
@@ -127,21 +126,8 @@ def _in_range(rows: pd.DataFrame, model: str, low: float, high: float) -> Findin
         low=below,
         high=above,
         matters=np.log2(high / low) / 2,
-        **_evidence(usable[usable.run.isin(pairs.run)], logs, within, beyond),
+        **evidence(usable[usable.run.isin(pairs.run)], logs, within, beyond),
     )
-
-
-def _evidence(source: pd.DataFrame, values: np.ndarray, p_supports: float, p_refutes: float) -> dict[str, Any]:
-    """The part of a finding that all tests share; of too few prompts nothing is concluded."""
-    n = len(values)
-    return {
-        "n": n,
-        "p_supports": p_supports if n >= stats.ENOUGH else 1.0,
-        "p_refutes": p_refutes if n >= stats.ENOUGH else 1.0,
-        "spread": float(np.std(values, ddof=1)) if n > 1 else np.inf,
-        "runs": tuple(sorted(set(source.run))),
-        "stale": bool(source.stale.any()),
-    }
 
 
 def _speedups(rows: pd.DataFrame, arm: str, protocol: str) -> pd.DataFrame:

@@ -1,10 +1,11 @@
-"""Intervals over prompts, slopes against model size, and the tests that claims are decided by. Nothing here loads a
-model.
+"""Intervals over prompts or seeds, slopes against model size, and the tests that claims are decided by. Nothing here
+loads a model.
 
 Prompts are the replicates: arms are compared on the same prompts, so a speedup is a ratio within a prompt, and
 prompts are resampled whole. Repeated passes of one prompt are reduced to their median first; they are not
-independent observations. Medians have percentile intervals (Efron & Tibshirani 1993, ch. 13), means of logarithms
-t intervals and t tests, which agree with each other; 95 % unless said otherwise.
+independent observations. Where models are trained (3a), seeds take the place of prompts. Medians have percentile
+intervals (Efron & Tibshirani 1993, ch. 13), means of logarithms or of differences t intervals and t tests, which agree
+with each other; 95 % unless said otherwise.
 
 Models are not resampled: every interval and p-value is about these models on other prompts, not about other models.
 """
@@ -87,16 +88,17 @@ def loglog_slope(x: np.ndarray, y: np.ndarray) -> Interval:
 
 @dataclass(frozen=True)
 class SizeSlope:
-    """Mean over prompts of the slope of log2 speedup against log2 parameters, with its t interval.
+    """Mean over replicates of the slope of a quantity against log2 parameters, with its t interval.
 
-    In log2 units per doubling of parameters: 0.1 means that a speedup grows by 2^0.1 - 1 = 7 % where the model doubles.
+    In the quantity's unit per doubling of parameters. Of log2 speedup, 0.1 means that a speedup grows by
+    2^0.1 - 1 = 7 % where the model doubles.
     """
 
     estimate: float
     low: float
     high: float
     n: int
-    slopes: np.ndarray  # float64 [n], one per prompt
+    slopes: np.ndarray  # float64 [n], one per prompt or seed
 
 
 def size_slope(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> SizeSlope:
@@ -108,7 +110,16 @@ def size_slope(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> SizeSlope:
     that model's where prompts differ in slope, which the model rules out. One prompt has no spread to judge by, so
     its interval is infinite.
     """
-    x, y = np.log2(np.asarray(x, dtype=float)), np.log2(np.asarray(y, dtype=float))
+    return doubling_slope(x, np.log2(np.asarray(y, dtype=float)), level)
+
+
+def doubling_slope(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> SizeSlope:
+    """`size_slope` of a quantity that is no ratio: one line per replicate of y itself against log2 x.
+
+    x positive [m] (parameters of m >= 2 models), y [m, n] (every model on the same n replicates, prompts or seeds).
+    The slopes are in y's unit per doubling of parameters.
+    """
+    x, y = np.log2(np.asarray(x, dtype=float)), np.asarray(y, dtype=float)
     if len(x) < 2:
         raise ValueError(f"A slope needs at least two models, got {len(x)}: run another size.")
     centred = x - x.mean()

@@ -1,0 +1,123 @@
+"""Claims of 3.A: what the plan asks and expects of PoH-HRM against the baseline transformer on mazes, as both grow.
+
+The plan's questions and hypotheses are about two arms that differ in more than the idea: PoH-HRM has more parameters
+than its baseline and R times its FLOPs. So its first question is followed by what remains of it where one of these is
+made equal. `lib.claims.advantage` has the tests.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lib.claims import Claim, advantage
+from lib.claims.advantage import MARGIN
+from lib.metrics.paired import counted, named
+
+EXPERIMENT = "3a_poh_scaling"
+
+SMALL, MEDIUM, LARGE = ("tiny", "small"), ("medium",), ("large", "xl")
+# Parameters of the baseline. The plan speaks of 1-3M, 10M and 30-100M, and its own tiny (0.5M) is not among them.
+MILLIONS = {"small": (1, 3), "medium": (5, 20), "large": (30, 110)}
+
+
+def claims() -> list[Claim]:
+    """The plan's four questions, with what remains of the first where arms are equal, and its three hypotheses."""
+    first, *others = _questions()
+    return [_recurrence(), first, *_what_remains(), *others, *_hypotheses()]
+
+
+def _recurrence() -> Claim:
+    text = "At equal parameters, recurrence beats the stack: the same blocks, run through R times."
+    return _ahead("recurrence", text, "loop", "stack")
+
+
+def _what_remains() -> list[Claim]:
+    same = "PoH-HRM solves more mazes than"
+    return [
+        _ahead("q1-equal-parameters", f"{same} a stack of as many parameters.", "poh", "stack_params"),
+        _ahead("q1-equal-flops", f"{same} a stack of as many FLOPs.", "poh", "stack_flops"),
+        _ahead("q1-routing", f"{same} the same recurrence without its routing and controller.", "poh", "loop"),
+    ]
+
+
+def _ahead(name: str, text: str, arm: str, other: str) -> Claim:
+    expected = f"above zero; less than +{MARGIN:g} points counts as none"
+    return Claim(
+        f"3a/{name}", text, expected, partial(advantage.mean_advantage, arm=arm, other=other), _both(arm, other)
+    )
+
+
+def _both(arm: str, other: str, where: str = "") -> str:
+    return f"models of the arms {arm} and {other}{where}, trained on the same seeds"
+
+
+def _questions() -> list[Claim]:
+    baseline = _both("poh", "stack", " at two sizes or more")
+    none = f"less than {MARGIN:g} points"
+    return [
+        Claim(
+            "3a/q1-advantage",
+            "PoH-HRM solves more mazes than the baseline transformer at every size.",
+            f"above zero at the size where it is smallest; {none} at any size refutes it",
+            advantage.at_every_size,
+            baseline,
+        ),
+        Claim(
+            "3a/q2-scale",
+            "PoH-HRM's advantage over the baseline grows with size.",
+            f"above zero; {none} from the smallest size to the largest counts as none",
+            advantage.growth,
+            baseline,
+        ),
+        Claim(
+            "3a/q3-improves",
+            "PoH-HRM does not saturate: it still improves from the second largest size to the largest.",
+            f"above zero; {none} counts as saturated",
+            advantage.improves,
+            "models of the arm poh at two sizes or more, trained on the same seeds",
+        ),
+        Claim(
+            "3a/q4-accuracy-or-optimality",
+            "PoH-HRM's advantage over the baseline is larger in accuracy than in optimality.",
+            f"above zero; {none} counts as none",
+            advantage.accuracy_or_optimality,
+            _both("poh", "stack", " with test mazes that have loops"),
+        ),
+    ]
+
+
+def _hypotheses() -> list[Claim]:
+    """Each by the sizes that the plan names, and by the parameters that its baseline would really have."""
+    said = {
+        size: f"a baseline of {low}M to {high}M parameters (it names {' and '.join(names)})"
+        for (size, (low, high)), names in zip(MILLIONS.items(), (SMALL, MEDIUM, LARGE), strict=True)
+    }
+    found = []
+    for by, (small, medium, large) in {
+        "name": [(named(*names), f"at {' and '.join(names)}") for names in (SMALL, MEDIUM, LARGE)],
+        "count": [(counted(*(1e6 * end for end in MILLIONS[size])), f"against {text}") for size, text in said.items()],
+    }.items():
+        found += [
+            Claim(
+                f"3a/h1-small-by-{by}",
+                f"Small models, {small[1]}: PoH-HRM has no advantage over the baseline.",
+                f"below +{MARGIN:g} points",
+                partial(advantage.no_advantage, chosen=small[0]),
+                _both("poh", "stack", f" {small[1]}"),
+            ),
+            Claim(
+                f"3a/h2-medium-by-{by}",
+                f"Medium models, {medium[1]}: PoH-HRM has a clear advantage over the baseline.",
+                f"above zero; less than +{MARGIN:g} points counts as none",
+                partial(advantage.mean_advantage, arm="poh", other="stack", chosen=medium[0]),
+                _both("poh", "stack", f" {medium[1]}"),
+            ),
+            Claim(
+                f"3a/h3-large-by-{by}",
+                f"Large models, {large[1]}: PoH-HRM keeps or increases the advantage that it has over medium ones.",
+                f"an advantage above zero that is at most {MARGIN:g} points below that at medium",
+                partial(advantage.kept, large=large[0], medium=medium[0]),
+                _both("poh", "stack", f" {medium[1]} and {large[1]}"),
+            ),
+        ]
+    return sorted(found, key=lambda claim: claim.id[: len("3a/h1")])
