@@ -112,7 +112,7 @@ class CostMeter:
         self._model = model
         self._shape = _shape_of(model)
         self._device = next(model.parameters()).device
-        self._memory = _PeakMemory(self._device)
+        self._memory = PeakMemory(self._device)
 
     def __enter__(self) -> CostMeter:
         self._hooks = [
@@ -193,7 +193,7 @@ def _shape_of(model: nn.Module) -> ModelShape:
     return model._recount_shape
 
 
-class _PeakMemory:
+class PeakMemory:
     """Peak bytes above the starting level: CUDA's allocator, or on Linux the process's resident high-water mark.
 
     Writing 5 to /proc/self/clear_refs resets that mark (proc(5)). Resident memory is coarse: an allocator that

@@ -20,8 +20,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
+from lib.models import devices, locate
 from lib.models import dummy as dummies
-from lib.models import locate
 from lib.models.memory import capacity, explain_oom, is_oom
 from lib.models.registry import (
     ENTRIES,
@@ -98,7 +98,7 @@ def outline(name: str, trust_remote_code: bool = False) -> Outline:
         parameters = entry.parameters if entry else _size(folder, trust_remote_code)
     except LOADING_ERRORS as error:
         raise ModelError(_why_not(folder, error)) from error
-    stops, dtype = _stop_ids(generation, tokenizer), _dtype("auto", name, _device("auto"))
+    stops, dtype = _stop_ids(generation, tokenizer), _dtype("auto", name, devices.choose("auto"))
     return Outline(name, folder, tokenizer, stops, parameters, config.max_position_embeddings, dtype)
 
 
@@ -132,7 +132,7 @@ def load(
     for random weights of a registered architecture. Raises ModelError, one sentence, when the model cannot be had.
     """
     name = resolve_name(name)
-    entry, place = lookup(name), _device(device)
+    entry, place = lookup(name), devices.choose(device)
     dtype = _dtype(dtype, name, place)
     if load_format not in ("auto", "dummy"):
         raise ModelError(f"load_format is {load_format!r}: use 'auto', or 'dummy' for random weights.")
@@ -161,19 +161,6 @@ def count_parameters(model: "PreTrainedModel") -> tuple[int, int]:
     total = sum(p.numel() for p in model.parameters())
     tables = {m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None}
     return total, total - sum(table.numel() for table in tables)
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise ModelError(f"{device!r} is not a device: use auto, cpu, cuda, or cuda:1 for the second GPU.") from None
-    gpus = torch.cuda.device_count()
-    if place.type == "cuda" and (place.index or 0) >= gpus:
-        raise ModelError(f"Device '{device}' was asked for but torch sees {gpus} GPUs: use 'cpu' or 'auto'.")
-    return place
 
 
 def _dtype(dtype: str, name: str, device: torch.device) -> str:

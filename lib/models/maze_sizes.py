@@ -66,6 +66,14 @@ def block_parameters(size: Size) -> int:
     return 4 * d * d + 2 * d * size.d_ff + 2 * d + h * ((2 * REACH + 1) ** 2 + 1)
 
 
+def recurrent_parameters(kind: str, size: Size) -> int:
+    """Those of `parameters` that are applied R times: the blocks of a loop, and of PoH-HRM also what routes them."""
+    if kind not in RECURRENT:
+        return 0
+    once = (FEATURES + 1) * size.d_model + size.d_model + (size.d_model + 1) * DIRECTIONS + size.d_model**2
+    return parameters(kind, size) - once
+
+
 def read_outs(arch: str, size: Size, R: int) -> list[int]:
     """After how many applications of a block the arm `stack`, `loop` or `poh` of this size is read out.
 

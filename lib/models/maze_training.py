@@ -93,8 +93,11 @@ class Training:
         self._device = next(model.parameters()).device
         self._optimizers = _optimizers(model, recipe.learning_rate)
 
-    def run_epoch(self) -> dict[str, float]:
-        """Train on every maze once; returns the epoch's mean loss in nats per cell and its last learning rate."""
+    def run_epoch(self, progress: Callable[[], object]) -> dict[str, float]:
+        """Train on every maze once, calling `progress` at every step.
+
+        Returns the epoch's mean loss in nats per cell and its last learning rate.
+        """
         began = time.perf_counter()
         shown = self._shown()
         order = np.random.default_rng([self.recipe.seed, self.epoch]).permutation(len(self.data.open))
@@ -105,6 +108,7 @@ class Training:
             index = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
             rate = self.recipe.learning_rate * self._scale(self.epoch * self.steps + step)
             total += self._step(shown[index], rate)
+            progress()
         self.model.eval()
         self.epoch += 1
         loss = total.item() / self.steps
@@ -191,7 +195,8 @@ def train(
     data: Mazes,
     recipe: Recipe,
     judge: Callable[[MazeModel], dict[str, float]],
-    log: Callable[[dict[str, Any]], None],
+    log: Callable[[dict[str, Any]], object],
+    progress: Callable[[], object] = lambda: None,
     checkpoint: Path | None = None,
 ) -> None:
     """Train in place, on the device where the model is.
@@ -200,6 +205,7 @@ def train(
         judge: called after every epoch with the model, for what the validation mazes say; its time is not counted.
         log: called with one row per epoch: epoch, step, mazes (seen so far), loss (training, nats per cell, of the last
             read-out, mean over the epoch), learning_rate, train_s (so far), and what `judge` returned.
+        progress: called after every step.
         checkpoint: a file to go on from where it exists, and to write while training; `log` is called again with the
             rows of the epochs that it holds.
     """
@@ -207,9 +213,11 @@ def train(
     rows = training.load(checkpoint) if checkpoint and checkpoint.exists() else []
     for row in rows:
         log(row)
+    for _ in range(training.epoch * training.steps):
+        progress()
     written = training.seconds
     while training.epoch < recipe.epochs:
-        of_epoch = training.run_epoch()
+        of_epoch = training.run_epoch(progress)
         steps = training.epoch * training.steps
         seen = {"epoch": training.epoch, "step": steps, "mazes": steps * min(recipe.batch_size, len(data.open))}
         rows.append(seen | of_epoch | {"train_s": training.seconds} | judge(model))

@@ -17,12 +17,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from lib.params.base import NOT_HASHED, ParameterError, Params, nearest
+from lib.params.mazes import Mazes
 from lib.params.scaling import Scaling, split_arm
 from lib.params.specdec import SpecDec
 
 __all__ = [
     "EXPERIMENTS",
     "NOT_HASHED",
+    "Mazes",
     "ParameterError",
     "Params",
     "Scaling",
@@ -39,9 +41,11 @@ __all__ = [
 EXPERIMENTS: dict[str, type[Params]] = {
     "1a3_scaling": Scaling,
     "2a_specdec": SpecDec,
+    "3a_poh_scaling": Mazes,
     "bench/sampling": Scaling,
     "bench/growth": Scaling,
     "bench/specdec": SpecDec,
+    "bench/mazes": Mazes,
 }
 
 
