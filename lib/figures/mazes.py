@@ -31,6 +31,7 @@ LABELS = {
 }
 AGAINST = ("stack", "stack_params", "loop", "stack_flops")  # what poh is compared with
 PERCENTAGES = ("accuracy", "optimality", "cell_accuracy", "accuracy_2R", "optimality_2R", "val_accuracy")
+BEYOND = {"color": "0.93", "zorder": 0, "lw": 0}  # behind refinements that were not trained
 INTERVAL = ["estimate", "low", "high", "n"]
 
 
@@ -90,7 +91,7 @@ def setting(rows: pd.DataFrame) -> Setting:
 
 def of_setting(rows: pd.DataFrame) -> pd.DataFrame:
     """The trained models' rows of the setting drawn, with an index of their own."""
-    trained = rows[rows.protocol != "reference"]
+    trained = rows[rows.protocol.isin(PROTOCOLS)]
     if trained.empty:
         return trained
     chosen = setting(rows)
@@ -99,7 +100,7 @@ def of_setting(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _models(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows.protocol != "reference"].drop_duplicates([*Setting._fields, "size", "arch", "seed"])
+    return rows[rows.protocol.isin(PROTOCOLS)].drop_duplicates([*Setting._fields, "size", "arch", "seed"])
 
 
 def _refuse_doubles(part: pd.DataFrame, keys: Sequence[str]) -> None:
@@ -197,6 +198,12 @@ def points(ax: Axes, x: pd.Series, line: pd.DataFrame, look: dict[str, object], 
     ax.vlines(np.asarray(x)[known], line.low[known], line.high[known], color=look["color"], lw=0.8)
 
 
+def beyond(ax: Axes, trained: int, last: int) -> None:
+    """Grey behind the refinements beyond those trained, where there are any."""
+    if last > trained:
+        ax.axvspan(trained + 0.5, last + 0.5, **BEYOND)
+
+
 def legend(figure: Figure, rows: pd.DataFrame, extra: Sequence[Artist] = (), columns: int = 4) -> None:
     """Arms and `extra` in a legend under the axes."""
     look = looks(rows)
@@ -210,6 +217,14 @@ def spread(counts: pd.Series) -> str:
     """3, or 1 to 3 where they differ."""
     low, high = int(counts.min()), int(counts.max())
     return f"{low}" if low == high else f"{low} to {high}"
+
+
+def short(count: float) -> str:
+    """A number of parameters: 463k, 2.5M, 101M."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.{1 if count < 9.95 * unit else 0}f}{name}"
+    return f"{count:.0f}"
 
 
 def replicates(table: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ from lib.figures import Drawn, Undrawable, mazes, style
 
 EXPERIMENT = mazes.EXPERIMENT
 
+NAMED = ("stack", "poh")  # arms with the name of the size at each point; those of the others lie close by
 FRONT = {"color": "0.35", "ls": "--", "lw": 0.9}
 
 
@@ -62,16 +63,15 @@ def _paths(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curves(ax: Axes, result: pd.DataFrame, table: pd.DataFrame, paths: pd.DataFrame) -> None:
-    looks, order = mazes.looks(result), mazes.sizes(result)
+    looks = mazes.looks(result)
     for (_, arm), path in paths.groupby(["size", "arch"], sort=False):
         ax.plot(path.flops, path.estimate, lw=0.7, alpha=0.35, color=looks[arm]["color"], label="_during training")
     for arm in mazes.arms(result):
         line = table[table.arch == arm]
         mazes.points(ax, line.flops, line, looks[arm], label=arm)
-        for row in line.itertuples() if len(order) > 1 else ():
-            ax.annotate(
-                row.size, (row.flops, row.estimate), (3, -7), textcoords="offset points", fontsize=5.5, color="0.4"
-            )
+        for row in line.itertuples() if arm in NAMED else ():
+            place = {"xytext": (5, -7), "textcoords": "offset points"}
+            ax.annotate(row.size, (row.flops, row.estimate), fontsize=6, color="0.3", **place)
 
 
 def _front(ax: Axes, best: pd.DataFrame) -> None:
@@ -84,8 +84,8 @@ def _front(ax: Axes, best: pd.DataFrame) -> None:
 def _caption(rows: pd.DataFrame, table: pd.DataFrame, gaps: Sequence[str]) -> str:
     best = ", ".join(f"{row.arch} {row.size}" for row in table[table.front].sort_values("flops").itertuples())
     return (
-        "Accuracy on test mazes against the FLOPs of the whole training (counted by formula), a point per arm and size, "
-        "joined over sizes; faint, the accuracy on validation mazes during training against the FLOPs spent so far. "
+        "Accuracy on test mazes against the FLOPs of the whole training (counted by formula), a point per arm and "
+        "size, joined over sizes; faint, the accuracy on validation mazes against the FLOPs spent so far. "
         f"Ringed and joined by dashes, the Pareto front of the means, which ignores their intervals: {best}. "
         f"{mazes.seeds_sentence(table)}{mazes.setting_sentence(rows)}{style.missing_sentence(gaps)}"
     )

@@ -12,11 +12,9 @@ import json
 import numpy as np
 import pandas as pd
 
-from lib.figures import Undrawable, mazes
+from lib.figures import Undrawable, mazes, mazes_summary
 
-WIDTH = 100  # characters
-# Parameters that the plan expects of its sizes.
-TARGETS = {"tiny": 1_000_000, "small": 3_000_000, "medium": 10_000_000, "large": 30_000_000, "xl": 100_000_000}
+OF_THE_SIZE = ("stack", "loop", "poh")  # arms whose shape is the size's; the matched stacks are wider or deeper
 SHAPE = ("d_model", "n_heads", "d_ff", "depth")
 MEASURES = ("accuracy", "optimality", "cell_accuracy", "loss")
 COSTS = ("forward_flops", "train_flops", "train_s", "peak_memory_bytes")
@@ -28,7 +26,7 @@ def artefacts(rows: pd.DataFrame) -> dict[str, str]:
     side = found["config"]["maze_size"]
     return {
         f"scaling_results_maze{side}.json": json.dumps(found, indent=2, allow_nan=False) + "\n",
-        f"scaling_summary_maze{side}.txt": summary(found),
+        f"scaling_summary_maze{side}.txt": mazes_summary.summary(found),
     }
 
 
@@ -58,23 +56,6 @@ def references_sentence(rows: pd.DataFrame) -> str:
     """The same for a caption."""
     said = ", ".join(f"{arm} {share:.1f} %" for arm, share in references(rows).items())
     return f"Accuracy of walkers that learn nothing: {said}. " if said else ""
-
-
-def short(count: float) -> str:
-    """463k, 2.5M, 101M."""
-    for unit, name in ((1e6, "M"), (1e3, "k")):
-        if count >= unit:
-            return f"{count / unit:.{1 if count < 9.95 * unit else 0}f}{name}"
-    return f"{count:.0f}"
-
-
-def summary(found: dict) -> str:
-    """The summary as text; `found` as `results` makes it."""
-    rule = "=" * WIDTH
-    parts = [rule, "PARAMETER SCALING: PoH-HRM AGAINST THE BASELINE TRANSFORMER ON MAZES", rule, *_settings(found), ""]
-    parts += [*_table(found), "", *_all_arms(found), ""]
-    parts += [*_targets(found), ""] if any(row["size"] in TARGETS for row in found["results"]) else []
-    return "\n".join([*parts, *_findings(found), rule, ""])
 
 
 def _config(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, object]:
@@ -111,7 +92,7 @@ def _size(part: pd.DataFrame, loops: pd.DataFrame, size: str) -> dict[str, objec
     own = part[part["size"] == size]
     arms = {arm: _arm(own, loops[loops["size"] == size], arm) for arm in mazes.arms(own)}
     ahead = {arm: _advantage(own, arm) for arm in mazes.AGAINST}
-    shape = next(arms[arm] for arm in [*mazes.ARMS, *arms] if arm in arms)
+    shape = next(arms[arm] for arm in (*OF_THE_SIZE, *arms) if arm in arms)
     row = {"size": size} | {name: shape[name] for name in SHAPE}
     for key, arm in (("baseline", "stack"), ("poh", "poh")):
         known = arms.get(arm)
@@ -127,7 +108,7 @@ def _arm(own: pd.DataFrame, loops: pd.DataFrame, arm: str) -> dict[str, object]:
     """Shape, cost (medians over seeds) and measures of one arm at one size."""
     rows = own[own.arch == arm]
     found: dict[str, object] = {name: int(rows[name].iloc[0]) for name in (*SHAPE, "parameters")}
-    found |= {name: _number(rows[name].median()) for name in COSTS if name in rows}
+    found |= {name: _number(rows[name].astype(float).median()) for name in COSTS if name in rows}
     found |= {name: _interval(rows[name]) for name in MEASURES if name in rows}
     with_loops = loops[loops.arch == arm] if len(loops) else loops
     return found | {f"{name}_loops": _interval(with_loops[name]) for name in MEASURES[:2] if len(with_loops)}
@@ -156,93 +137,3 @@ def _interval(values: pd.Series) -> dict[str, float | None]:
 def _number(value: float) -> float | None:
     """Rounded to what is worth storing, and null where there is none: JSON has no NaN."""
     return float(f"{value:.6g}") if np.isfinite(value) else None
-
-
-def _settings(found: dict) -> list[str]:
-    config = found["config"]
-    side = config["maze_size"]
-    walkers = ", ".join(f"{arm} {share:.1f} %" for arm, share in found["references"].items())
-    return [
-        f"Mazes:    {side} x {side}, {config['n_train']} for training, {config['n_test']} for the test",
-        f"Paths:    at least {config['min_path']} cells; in {config['capped']} mazes the longest is shorter and was taken",
-        f"Training: {config['epochs']} epochs; seeds {', '.join(map(str, config['seeds']))}",
-        f"Models:   R = {config['R']} refinements, T = {config['T']}",
-        f"Accuracy of walkers that learn nothing: {walkers or 'not run'}",
-        "Optimality equals accuracy by construction on these mazes, which have no loops.",
-        "Means over seeds; differences are paired by seed; brackets hold 95 % t intervals over seeds.",
-    ]
-
-
-def _table(found: dict) -> list[str]:
-    """The plan's table: baseline, PoH and their difference."""
-    lines = [
-        "-" * WIDTH,
-        f"{'Size':<9} | {'Params base/PoH':<17} | {'Acc b/p/diff':<26} | {'Opt b/p/diff':<26}",
-        "-" * WIDTH,
-    ]
-    for row in found["results"]:
-        counts = "/".join(short(row[name]) if row[name] else "-" for name in ("baseline_params", "poh_params"))
-        shares = [_three(row, measure) for measure in ("acc", "opt")]
-        lines.append(f"{row['size']:<9} | {counts:<17} | {shares[0]:<26} | {shares[1]:<26}")
-    return lines
-
-
-def _three(row: dict, measure: str) -> str:
-    values = [row[f"baseline_{measure}"], row[f"poh_{measure}"]]
-    said = [_said(value) for value in values] + [_said(row[f"poh_advantage_{measure}"], "+.1f")]
-    return " / ".join(said)
-
-
-def _said(value: float | None, form: str = ".1f") -> str:
-    return "-" if value is None else f"{value:{form}}"
-
-
-def _bracket(measure: dict | None, form: str = ".1f") -> str:
-    """Estimate with its interval, or with what it lacks."""
-    if measure is None:
-        return "not run"
-    if measure["low"] is None:
-        return f"{measure['estimate']:{form}} (n = {measure['n']})"
-    return f"{measure['estimate']:{form}} [{measure['low']:{form}}, {measure['high']:{form}}]"
-
-
-def _all_arms(found: dict) -> list[str]:
-    """Every arm of every size, costs beside accuracy."""
-    head = (
-        f"{'Size':<9} {'Arm':<13} {'Params':>7} {'Train FLOPs':>12} {'Seconds':>8}  {'Accuracy':<21} Optimality, loops"
-    )
-    lines = ["All arms", "-" * WIDTH, head, "-" * WIDTH]
-    for row in found["results"]:
-        for arm, own in row["arms"].items():
-            costs = f"{short(own['parameters']):>7} {own['train_flops']:>12.3g} {own['train_s']:>8.1f}"
-            loops = _bracket(own.get("optimality_loops"))
-            lines.append(f"{row['size']:<9} {arm:<13} {costs}  {_bracket(own['accuracy']):<21} {loops}")
-    return lines
-
-
-def _targets(found: dict) -> list[str]:
-    """What the plan says its sizes have, and what they have."""
-    head = f"{'Size':<9} | {'Target':>11} | {'Baseline (of target)':>22} | {'PoH (of target)':>22}"
-    lines = ["Target and actual parameters", "-" * WIDTH, head, "-" * WIDTH]
-    for row in found["results"]:
-        if target := TARGETS.get(row["size"]):
-            actual = [row["baseline_params"], row["poh_params"]]
-            said = ["-" if count is None else f"{count:,} ({count / target:.2f}x)" for count in actual]
-            lines.append(f"{row['size']:<9} | {target:>11,} | {said[0]:>22} | {said[1]:>22}")
-    return lines
-
-
-def _findings(found: dict) -> list[str]:
-    lines = ["Key findings", "-" * WIDTH]
-    for arm, average in found["averages"].items():
-        both = [_bracket(average and average[name], "+.1f") for name in MEASURES[:2]]
-        lines.append(f"PoH minus {arm:<12} on average, points: accuracy {both[0]}, optimality {both[1]}")
-    known = [(own["accuracy"]["estimate"], own["parameters"], row["size"], arm) for row in found["results"]
-             for arm, own in row["arms"].items()]  # fmt: skip
-    for title, chosen in (("PoH", [one for one in known if one[3] == "poh"]), ("any arm", known)):
-        if chosen:
-            share, parameters, size, arm = max(chosen, key=lambda one: (one[0], -one[1]))
-            lines.append(
-                f"Best accuracy of {title}: {share:.1f} % ({arm}, size {size}, {short(parameters)} parameters)"
-            )
-    return lines

@@ -19,8 +19,6 @@ from lib.figures import Drawn, Undrawable, mazes, style
 
 EXPERIMENT = mazes.EXPERIMENT
 
-BEYOND = {"color": "0.93", "zorder": 0, "lw": 0}  # refinements that were not trained
-
 
 def routing(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Left: routing entropy per refinement, a line per size. Right: share of each head at R, ranked, 1 = even."""
@@ -29,8 +27,7 @@ def routing(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     shares = mazes.over_seeds(head_shares(part[part.refinement == trained]), "share", ["rank"])
     looks = _looks(mazes.sizes(part))
     figure, (left, right) = style.new(style.TEXT, 3.0, columns=2)
-    if entropy.refinement.max() > trained:
-        left.axvspan(trained + 0.5, entropy.refinement.max() + 0.5, **BEYOND)
+    mazes.beyond(left, trained, entropy.refinement.max())
     _lines(left, entropy, "refinement", looks)
     _lines(right, shares, "rank", looks)
     left.set(xlabel="refinement", ylabel="routing entropy (share of ln n_heads)", ylim=(0, 1.05))
@@ -38,7 +35,7 @@ def routing(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     right.set_ylim(0, 1.1 * max(1, np.nanmax(shares[["estimate", "high"]].to_numpy(float))))
     left.set_title(f"spread of the weights; {mazes.replicates(entropy)}", loc="left", fontsize=7)
     right.set_title(f"use of the heads at R = {trained}; {mazes.replicates(entropy)}", loc="left", fontsize=7)
-    handles = [*left.get_legend_handles_labels()[0], Patch(color=BEYOND["color"], label="beyond R")]
+    handles = [*left.get_legend_handles_labels()[0], Patch(color=mazes.BEYOND["color"], label="beyond R")]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     gaps = _gaps(rows, part, missing)
     style.note(figure, gaps, [])

@@ -72,7 +72,7 @@ def _levels(ax: Axes, part: pd.DataFrame, table: pd.DataFrame, measure: str) -> 
     mazes.limits(ax, part, [measure])
     names = {int(n): size for size, n in part.groupby("size").parameters.min().items()}
     ax.xaxis.set(major_locator=FixedLocator(sorted(names)), minor_locator=NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{names[n]}\n{mazes_plan.short(n)}" if n in names else ""))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{names[n]}\n{mazes.short(n)}" if n in names else ""))
 
 
 def _bars(ax: Axes, part: pd.DataFrame, table: pd.DataFrame, measure: str) -> None:

@@ -16,7 +16,6 @@ from lib.figures.specdec import grid
 EXPERIMENT = mazes.EXPERIMENT
 
 PER_LINE = 3  # panels beside each other
-BEYOND = {"color": "0.93", "zorder": 0, "lw": 0}  # refinements that were not trained
 
 
 def training(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
@@ -52,12 +51,13 @@ def refinement(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
         _refinements(ax, part, own, trained)
         ax.set_title(f"{size}; {mazes.replicates(own)}", loc="left", fontsize=7)
         ax.set_xlabel("refinement (read-out)")
+        ax.tick_params(labelbottom=True)
     axes[0].set_ylabel("accuracy (%)")
     axes[0].set_xlim(0.7, max(table.refinement.max(), trained) + 0.3)
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     mazes.limits(axes[0], part, ["accuracy"])
     dashed = Line2D([], [], color="0.4", lw=1, ls="--", label="more refinements than trained")
-    mazes.legend(figure, part, [dashed, Patch(color=BEYOND["color"], label="beyond R")], 4)
+    mazes.legend(figure, part, [dashed, Patch(color=mazes.BEYOND["color"], label="beyond R")], 4)
     gaps = mazes.gaps(part, missing)
     style.note(figure, gaps, [])
     return Drawn(figure, table.assign(trained=table.refinement <= trained), _refinement_caption(rows, table, gaps))
@@ -77,21 +77,21 @@ def _losses(ax: Axes, epochs: pd.DataFrame, part: dict[str, pd.DataFrame]) -> No
 
 
 def _refinements(ax: Axes, part: pd.DataFrame, table: pd.DataFrame, trained: int) -> None:
-    looks, last = mazes.looks(part), table.refinement.max()
-    if last > trained:
-        ax.axvspan(trained + 0.5, last + 0.5, **BEYOND)
+    looks = mazes.looks(part)
+    further = {"ls": "--", "mfc": "white", "markevery": slice(1, None)}  # from R on, whose marker is there already
+    mazes.beyond(ax, trained, table.refinement.max())
     for arm in mazes.arms(part):
         line = table[table.arch == arm]
-        inside, beyond = line[line.refinement <= trained], line[line.refinement >= trained]
+        inside, outside = line[line.refinement <= trained], line[line.refinement >= trained]
         mazes.points(ax, inside.refinement, inside, looks[arm], label=arm)
-        if len(beyond) > 1:
-            mazes.points(ax, beyond.refinement, beyond, looks[arm], ls="--", mfc="white", label=f"_{arm}, beyond R")
+        if len(outside) > 1:
+            mazes.points(ax, outside.refinement, outside, looks[arm], label=f"_{arm}, beyond R", **further)
 
 
 def _training_caption(rows: pd.DataFrame, table: pd.DataFrame, gaps: Sequence[str]) -> str:
     return (
         "Cross entropy of the last read-out against epochs: thick, on validation mazes at the end of the epoch; thin "
-        "dashes, on training mazes, averaged over the epoch, so earlier in training. The test mazes have no part in it. "
+        "dashes, on training mazes, averaged over the epoch, so earlier in training. Test mazes have no part in it. "
         f"{mazes.seeds_sentence(table)}{mazes.setting_sentence(rows)}{style.missing_sentence(gaps)}"
     )
 
@@ -99,9 +99,9 @@ def _training_caption(rows: pd.DataFrame, table: pd.DataFrame, gaps: Sequence[st
 def _refinement_caption(rows: pd.DataFrame, table: pd.DataFrame, gaps: Sequence[str]) -> str:
     trained = mazes.setting(rows).R
     return (
-        "Accuracy on the test mazes, read out after every refinement. All arms are trained at every read-out with equal "
-        "weight; those of arms without recurrence are spread over their depth, and one with fewer blocks than R has "
-        f"fewer. Beyond R = {trained} (dashed, hollow, on grey), loop and poh go on refining at test time, which they "
-        f"were not trained for. {mazes.seeds_sentence(table)}{mazes.setting_sentence(rows)}"
+        "Accuracy on the test mazes, read out after every refinement. All arms are trained at every read-out with "
+        "equal weight; those of arms without recurrence are spread over their depth, and one with fewer blocks than R "
+        f"has fewer. Beyond R = {trained} (dashed, hollow, on grey), loop and poh go on refining at test time, which "
+        f"they were not trained for. {mazes.seeds_sentence(table)}{mazes.setting_sentence(rows)}"
         f"{style.missing_sentence(gaps)}"
     )
