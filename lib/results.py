@@ -1,15 +1,23 @@
-"""Which finished runs make up a preset: what figures are drawn from and claims are decided by."""
+"""Rows as tables: those of the run at hand, and those of the finished runs that make up a preset."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lib import presets, runs
 from lib.params import ParameterError, config_hash
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def frame(run: runs.Run, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Measurement rows beside their run's parameters, as `runs.load` would read them."""
+    import pandas as pd
+
+    return pd.DataFrame([{"run": run.dir.name, "stale": False, **run.params.model_dump(), **row} for row in rows])
 
 
 def grid_rows(

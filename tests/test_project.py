@@ -108,9 +108,10 @@ ALLOWED = {
     "generators": {"data", "models", "metrics.cost"},
 }
 COMMANDS = {"console"}  # of a room's own command lines
-DRAWN = ("stats", "predictions", "acceptance", "speculation", "replay", "lossless")  # metrics without torch
+DRAWN = ("stats", "predictions", "acceptance", "speculation", "replay", "lossless", "mazes", "fits")  # metrics without torch
 TOP = {"bench", "claims", "sweep"}  # import what they like, and nobody but each other and notebooks imports them
-IMPORTERS = dict.fromkeys(TOP, TOP) | {"specdec": {"bench", "claims"}}
+PROTOCOLS = {"specdec": {"bench", "claims"}, "mazes": {"bench", "claims"}}  # of one experiment
+IMPORTERS = dict.fromkeys(TOP, TOP) | PROTOCOLS
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(paths.ROOT)))

@@ -537,7 +537,7 @@ def test_a_model_that_only_its_engine_can_hold_is_not_audited_and_the_run_goes_o
 
 
 class FakeRun:
-    """What `report.frame` reads of a run."""
+    """What `results.frame` reads of a run."""
 
     def __init__(self, target, folder) -> None:
         self.params, self.dir = target.params, folder
@@ -550,7 +550,7 @@ def table_of(target, tmp_path, **arm_of) -> pd.DataFrame:
     rows = [one.row(target) for one in timed]
     rows += [*throughput.run(target, engines, asked), *lossless.audit(target, timed)]
     rows += [*lengths.run(target, asked), *traces.run(target, asked)]
-    return report.frame(FakeRun(target, tmp_path), rows)
+    return results.frame(FakeRun(target, tmp_path), rows)
 
 
 def test_tables_of_a_paired_run(make, tmp_path):

@@ -46,6 +46,15 @@ class Spec:
     draw: Callable[[pd.DataFrame, Sequence[str]], Drawn]
 
 
+def show(draw: Callable[[pd.DataFrame], Drawn], table: pd.DataFrame) -> Figure | None:
+    """A figure of the rows at hand, for a notebook; says why where they have nothing for it."""
+    try:
+        return draw(table).figure
+    except Undrawable as reason:
+        print(f"No figure: {reason}")
+        return None
+
+
 def specs() -> dict[str, Spec]:
     """Every figure of the package by name."""
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]

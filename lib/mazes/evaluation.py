@@ -94,26 +94,30 @@ def validate(model: MazeModel, mazes: Mazes) -> dict[str, float]:
     }
 
 
-def rows(model: MazeModel, arch: str, sets: Sets) -> Iterator[dict[str, Any]]:
-    """Every row of a trained model but those of its epochs."""
+def judge(model: MazeModel, arch: str, sets: Sets) -> tuple[metrics.Walks, list[dict[str, Any]]]:
+    """The walks through the test mazes by the model's answer, and every row of the model but those of its epochs."""
     began = time.perf_counter()
     twice = 2 * model.refinements if arch in RECURRENT else None
-    trained = model.refinements if arch in RECURRENT else 0  # the read-out at R; a stack's is its last
+    answer = model.refinements - 1 if arch in RECURRENT else -1  # the read-out at R; a stack's is its last
     said = answers(model, sets.test, twice)
-    answer = said.policy[trained - 1]
-    result = score(answer, sets.test) | {"loss": said.loss[trained - 1], "n_test": len(sets.test)}
-    solved = metrics.walk(answer, sets.test.open, sets.test.start, sets.test.goal).reached
-    result |= {"solved": "".join(map(str, solved.astype(int))), "eval_s": time.perf_counter() - began}
-    yield {"protocol": "result"} | result
-    yield from _refinements(said, sets.test)
-    yield from _lengths(solved, sets.test)
-    for side, mazes in {sets.test.side: sets.test, **sets.larger}.items():
-        of_side = said if mazes is sets.test else answers(model, mazes, twice)
-        at_R, at_2R = score(of_side.policy[trained - 1], mazes), score(of_side.policy[-1], mazes) if twice else {}
-        further = {f"{name}_2R": at_2R.get(name) for name in ("accuracy", "optimality")}
-        yield {"protocol": "larger", "side": side, "n_test": len(mazes)} | at_R | further
+    walks = metrics.walk(said.policy[answer], sets.test.open, sets.test.start, sets.test.goal)
+    result = score(said.policy[answer], sets.test) | {"loss": said.loss[answer], "n_test": len(sets.test)}
+    rows = [{"protocol": "result"} | result | {"eval_s": time.perf_counter() - began}]
+    rows += _refinements(said, sets.test)
+    rows += _lengths(walks.reached, sets.test)
+    rows += [_larger(said, answer, sets.test)]
+    rows += [_larger(answers(model, mazes, twice), answer, mazes) for mazes in sets.larger.values()]
     loops = score(answers(model, sets.loops).policy[-1], sets.loops)
-    yield {"protocol": "loops", "n_test": len(sets.loops)} | loops
+    return walks, [*rows, {"protocol": "loops", "n_test": len(sets.loops)} | loops]
+
+
+def _larger(said: Answers, answer: int, mazes: Mazes) -> dict[str, Any]:
+    """The row of one side: the answer, and for a model that was read out further, the last read-out."""
+    beyond = score(said.policy[-1], mazes) if answer >= 0 else {}
+    further = {f"{name}_2R": beyond.get(name) for name in ("accuracy", "optimality")}
+    return (
+        {"protocol": "larger", "side": mazes.side, "n_test": len(mazes)} | score(said.policy[answer], mazes) | further
+    )
 
 
 def _refinements(said: Answers, mazes: Mazes) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from lib.data import mazes
 from lib.mazes import evaluation
-from lib.mazes.sets import Sets
+from lib.mazes.sets import Sets, make
 from lib.metrics.cost import PeakMemory
 from lib.models import cache, devices, maze, maze_sizes, maze_training
 from lib.models.memory import explain_oom
@@ -130,3 +131,34 @@ def _train(
     save_file(weights, folder / "model.safetensors")
     record = {"epochs": rows, "peak_memory_bytes": memory.stop()}
     (folder / "training.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+
+
+def run(params: Parameters, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
+    """Train and judge every model of a run; yields measurement rows, those of a model as soon as it is there.
+
+    respond: called once per model with what it did in each test maze: steps to the goal (-1: not reached), and the least
+    there are.
+    """
+    for seed in params.seed:
+        sets = make(params, seed)
+        yield from evaluation.references(sets, seed)
+        for subject in (s for s in subjects(params) if s.seed == seed):
+            about, found = describe(params, subject), trained(params, subject, sets)
+            walks, judged = evaluation.judge(found.model, subject.arch, sets)
+            respond(**asdict(subject), steps=walks.steps, shortest=sets.test.shortest)
+            yield from _rows(params, about, found, judged, sets)
+
+
+def _rows(
+    params: Parameters, about: dict[str, Any], found: Trained, judged: list[dict[str, Any]], sets: Sets
+) -> Iterator[dict[str, Any]]:
+    """The rows of one model, each with the columns that all of them have."""
+    for epoch in found.epochs:
+        spent = maze_sizes.train_flops(about["forward_flops"], epoch["mazes"])
+        yield {"protocol": "epoch"} | about | epoch | {"flops": spent}
+    extra = evaluation.facts(sets, params.least_cells) | {
+        "train_s": found.epochs[-1]["train_s"],
+        "peak_memory_bytes": found.peak_memory_bytes,
+    }
+    for row in judged:
+        yield row | about | (extra if row["protocol"] == "result" else {})

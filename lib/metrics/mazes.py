@@ -39,6 +39,19 @@ def walk(policy: np.ndarray, open: np.ndarray, start: np.ndarray, goal: np.ndarr
     return Walks(steps >= 0, steps)
 
 
+def path(policy: np.ndarray, open: np.ndarray, start: int, goal: int) -> list[int]:
+    """The cells of one maze (`open` uint8 [N]) that a walk by `policy` (uint8 [N]) visits, to the goal or to its end."""
+    side = math.isqrt(len(open))
+    offsets = (-side, 1, side, -1)
+    cells = [int(start)]
+    while cells[-1] != goal and open[cells[-1]] >> policy[cells[-1]] & 1:
+        following = cells[-1] + offsets[policy[cells[-1]]]
+        if following in cells:
+            break
+        cells.append(following)
+    return cells
+
+
 def accuracy(walks: Walks) -> float:
     """Share of walks that reach the goal."""
     return float(walks.reached.mean())
@@ -50,6 +63,12 @@ def optimality(walks: Walks, shortest: np.ndarray) -> float:
     In a maze without loops every walk that reaches the goal does.
     """
     return float((walks.reached & (walks.steps == shortest)).mean())
+
+
+def cell_accuracy(policy: np.ndarray, next_steps: np.ndarray) -> float:
+    """Share of cells other than goals at which `policy` (uint8 [M, N]) shortens the way: a bit of `next_steps` [M, N]."""
+    counted = next_steps != 0
+    return float(((next_steps >> policy) & 1)[counted].mean())
 
 
 def random_policy(open: np.ndarray, seed: int) -> np.ndarray:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.figures import Drawn, Undrawable
+from lib import figures
+from lib.figures import Drawn
 from lib.metrics import acceptance, stats
-from lib.runs import Run
 
 BASELINE = "baseline"
 AUDITED = ["requests", "tokens", "likeliest", "margin", "tolerance", "diverged", "tie"]  # greedy
 AUDITED += ["nll", "entropy", "difference", "low", "high", "z", "detectable", "outside_support"]  # sampled
 AUDITED += ["passed"]
 RATIOS = ["tokens_per_forward", "mean_acceptance_length", "acceptance_rate"]
-
-
-def frame(run: Run, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Measurement rows beside the run's parameters, as `runs.load` would read them."""
-    return pd.DataFrame([{"run": run.dir.name, **run.params.model_dump(), **row} for row in rows])
 
 
 def speedups(latency: pd.DataFrame) -> pd.DataFrame:
@@ -86,11 +81,7 @@ def draw(figure: Callable[[pd.DataFrame], Drawn], table: pd.DataFrame) -> Figure
     if not table.drafted.sum():
         print("No figure: this run drafted nothing.")
         return None
-    try:
-        return figure(table).figure
-    except Undrawable as reason:
-        print(f"No figure: {reason}")
-        return None
+    return figures.show(figure, table)
 
 
 def answer(table: pd.DataFrame, arm: str) -> str:

@@ -94,6 +94,7 @@ print(f"\n{asked[0].turns[0]}")
 # batches: rows of a batch share the weights that a forward has to read anyway, so drafting has less to win there.
 
 # %%
+from lib import results
 from lib.specdec import arms, report, throughput
 
 timed, rows = [], []
@@ -107,7 +108,7 @@ with arms.ready(target, run.dir / "log.txt", max([run.params.batch_size, *run.pa
     for row in throughput.run(target, engines, asked):
         rows.append(row)
         run.measure(**row)
-table = report.frame(run, rows)
+table = results.frame(run, rows)
 
 # %% [markdown]
 # ## What it bought
@@ -151,7 +152,7 @@ from lib.specdec import lossless
 audited = list(lossless.audit(target, timed))
 for row in audited:
     run.measure(**row)
-table = report.frame(run, rows + audited)
+table = results.frame(run, rows + audited)
 report.audits(table).T
 
 # %% [markdown]
@@ -170,7 +171,7 @@ from lib.specdec.traces import run as draft_everywhere
 extra = [*lengths.run(target, asked), *draft_everywhere(target, asked)]
 for row in extra:
     run.measure(**row)
-table = report.frame(run, rows + audited + extra)
+table = results.frame(run, rows + audited + extra)
 report.draw(specdec_predicted.predicted, table);
 
 # %% [markdown]
