@@ -1,4 +1,8 @@
-"""What carries over: accuracy on mazes of other sides than the training's, and by the length of the path."""
+"""What carries over: accuracy on mazes of other sides than the training's, and by the length of the path.
+
+Bins of length are those of each seed's own mazes (about as many mazes in each), so bins of the same rank are averaged
+and stand where the middle of the bin is on average.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,6 @@ from lib.figures import Drawn, Undrawable, mazes, style
 EXPERIMENT = mazes.EXPERIMENT
 
 TWICE = {"ls": "--", "mfc": "white"}  # at 2R refinements
-BINS = ["shortest", "longest"]  # cells of the paths in a bin, inclusive
 
 
 def larger(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
@@ -26,7 +29,7 @@ def larger(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     sides = mazes.protocol(rows, "larger").astype({"side": int})
     size, lengths = mazes.precise(sides), _lengths(rows, sides)
     once, twice = (mazes.over_seeds(sides, measure, ["side"]) for measure in ("accuracy", "accuracy_2R"))
-    bins = mazes.over_seeds(lengths, "accuracy", BINS)
+    bins = mazes.over_seeds(lengths, "accuracy", ["bin", "cells"])
     figure, (left, right) = style.new(style.TEXT, 3.1, columns=2, sharey=True)
     _sides(left, sides, *(table[table["size"] == size] for table in (once, twice)), mazes.setting(rows).maze_size)
     _bins(right, sides, bins[bins["size"] == size])
@@ -46,11 +49,15 @@ FIGURES = {"3a_larger": larger}
 
 
 def _lengths(rows: pd.DataFrame, sides: pd.DataFrame) -> pd.DataFrame:
-    """Rows by length of the path; none where the runs have none."""
+    """Rows by length of the path, with the rank of their `bin` and its middle in `cells`; none without any."""
     try:
-        return mazes.protocol(rows, "length").rename(columns=dict(zip(("low", "high"), BINS, strict=True)))
+        part = mazes.protocol(rows, "length")
     except Undrawable:
-        return sides[:0].assign(shortest=0, longest=0)
+        return sides[:0].assign(bin=0, cells=0.0)
+    ranks = part.groupby(["size", "arch", "seed"]).low.rank().astype(int)
+    part = part.assign(bin=ranks, cells=(part.low + part.high) / 2)
+    part = part.sort_values("bin", kind="stable")
+    return part.assign(cells=part.groupby(["size", "bin"]).cells.transform("mean"))
 
 
 def _sides(ax: Axes, sides: pd.DataFrame, once: pd.DataFrame, twice: pd.DataFrame, trained: int) -> None:
@@ -67,16 +74,13 @@ def _sides(ax: Axes, sides: pd.DataFrame, once: pd.DataFrame, twice: pd.DataFram
 
 
 def _bins(ax: Axes, sides: pd.DataFrame, bins: pd.DataFrame) -> None:
-    """A line per arm over the bins, which stand at equal distances whatever their width."""
+    """A line per arm over the bins."""
     looks = mazes.looks(sides)
-    places = sorted(set(zip(bins.shortest.astype(int), bins.longest.astype(int), strict=True)))
     for arm in mazes.arms(bins):
         line = bins[bins.arch == arm]
-        x = [places.index((int(row.shortest), int(row.longest))) for row in line.itertuples()]
-        mazes.points(ax, pd.Series(x), line, looks[arm], label=arm)
+        mazes.points(ax, line.cells, line, looks[arm], label=arm)
     if bins.empty:
         ax.text(0.5, 0.5, "no rows by length of the path", transform=ax.transAxes, ha="center")
-    ax.set_xticks(range(len(places)), [f"{low}–{high}" for low, high in places])
     ax.set_xlabel("length of the path (cells), mazes of the training's side")
 
 
@@ -100,7 +104,8 @@ def _caption(rows: pd.DataFrame, sides: pd.DataFrame, table: pd.DataFrame, gaps:
     return (
         "Left: accuracy on mazes of the side trained on (dotted) and of others, which no model saw in training; dashed "
         "and hollow, loop and poh with twice the refinements that they were trained with. Right: accuracy on the test "
-        "mazes of the side trained on, by the number of cells of the shortest path from start to goal. "
+        "mazes of the side trained on, by the number of cells of the shortest path from start to goal, in bins of each "
+        "seed's mazes; a point stands at the mean middle of its bin. "
         f"Size {size}, which has the most models. "
         + (f"In the plotted data only: {', '.join(others)}. " if others else "")
         + mazes.seeds_sentence(table[table["size"] == size])

@@ -70,7 +70,9 @@ def _levels(ax: Axes, part: pd.DataFrame, table: pd.DataFrame, measure: str) -> 
         mazes.points(ax, line.parameters, line, looks[arm], label=arm)
     ax.set(xscale="log", xlabel="parameters (log scale; names: smallest arm)", ylabel=f"{measure} (%)")
     mazes.limits(ax, part, [measure])
-    names = {int(n): size for size, n in part.groupby("size").parameters.min().items()}
+    names = {int(part.parameters.max()): ""} | {
+        int(n): size for size, n in part.groupby("size").parameters.min().items()
+    }
     ax.xaxis.set(major_locator=FixedLocator(sorted(names)), minor_locator=NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{names[n]}\n{mazes.short(n)}" if n in names else ""))
 
