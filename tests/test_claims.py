@@ -219,8 +219,10 @@ def test_the_command_decides_from_run_folders(swept):
     assert len(ledger[BATCHED]["runs"]) == 4
     assert not ledger[BATCHED]["stale"]
     assert ledger["1a3/range-Qwen2.5-7B"]["verdict"] == "not run"
-    text = CliRunner().invoke(app, ["--runs-dir", str(swept), "--preset", "quick"]).stdout
-    assert text.splitlines()[0].split()[:3] == [PUBLISHED, "not", "supported"]
+    of_preset = CliRunner().invoke(app, ["--runs-dir", str(swept), "--preset", "quick"])
+    assert of_preset.stdout.splitlines()[0].split()[:3] == [PUBLISHED, "not", "supported"]
+    assert (of_preset.exit_code, of_preset.stderr.count("Note:")) == (0, 1), "3a has no run of it, which is no mistake"
+    assert ledger["3a/recurrence"]["verdict"] == "not run"
 
 
 def test_without_runs_nothing_is_claimed_and_an_unknown_preset_is_an_error(tmp_path):

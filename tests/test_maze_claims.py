@@ -180,6 +180,15 @@ def test_an_advantage_is_kept_only_where_there_is_one():
         assert found.finding.estimate == pytest.approx(large - medium, abs=1)
 
 
+def test_an_advantage_that_stays_the_same_but_may_be_none_is_not_called_kept():
+    advantage_of_seed = 8 + 20 * np.array([1, -1, 1, -1, 1, -1, 1, -1])
+    rows = models(sizes=("medium", "large"), stack=40, poh=40 + advantage_of_seed + np.array([[0.1], [0]]))
+    found = one("3a/h3-large-by-name", rows)
+    assert found.verdict == "inconclusive"
+    assert found.finding.estimate == pytest.approx(-0.1)
+    assert found.finding.spread == pytest.approx(advantage_of_seed.std(ddof=1)), "of the test that fails"
+
+
 def test_by_count_the_plans_own_tiny_is_not_among_its_small_models():
     rows = models(sizes=("tiny",), stack=10, poh=40)
     assert one("3a/h1-small-by-name", rows).verdict == "not supported"
@@ -224,7 +233,8 @@ def test_other_settings_are_not_mixed_in_and_of_a_model_trained_twice_the_newest
     rows = models(poh=50, loop=50)
     fewer = models(poh=99, loop=1).assign(R=1).query("seed < 3")
     again = models(poh=80, loop=50).assign(run="newest")
-    assert one("3a/q1-routing", pd.concat([fewer, rows])).finding.estimate == 0
+    for mixed in ([fewer, rows], [rows, fewer]):
+        assert one("3a/q1-routing", pd.concat(mixed)).finding.estimate == 0
     found = one("3a/q1-routing", pd.concat([rows, again])).finding
     assert found.estimate == pytest.approx(30)
     stale = rows.assign(stale=rows["size"] == "nano")
@@ -250,6 +260,9 @@ def test_the_ledger_says_seeds_points_and_signs():
     assert f"{found.estimate:+.3g} points (95 % interval {found.low:+.3g} to {found.high:+.3g}), n = 8 seeds" in text
     assert "8 seeds find a difference of" in text
     assert "to find 5 points takes" in text
+    family = sum(v.finding is not None for v in verdicts)
+    visible = stats.detectable(found.spread, 8, stats.ALPHA / family, 1 - 0.2 / 2)  # at either of two sizes
+    assert f"8 seeds find a difference of {visible:.3g} points in 4 of 5 cases" in found.remark
     assert len({claim.id for claim in mazes.claims()}) == len(mazes.claims()) == len(verdicts)
     for row in (v.row() for v in verdicts):
         json.dumps(row, allow_nan=False)
@@ -317,6 +330,8 @@ def test_pairs_and_balance_are_those_of_a_table_by_hand():
     assert pairs.points.to_numpy().tolist() == pytest.approx(np.array([[1, 3, 5], [10, 11, 12]]))
     assert list(pairs.points.index) == ["nano", "mini"]
     assert list(pairs.parameters) == [maze_rows.SIZES[size][-1] for size in ("nano", "mini")]
+    more = pd.concat([rows, models(sizes=("micro", "tiny"), poh=50), models(sizes=("micro",), loop=50)])
+    assert list(paired.pairs(more, "poh", "stack").parameters) == list(pairs.parameters)
     thin = paired.pairs(rows[(rows["size"] == "mini") | (rows.seed != 1)], "poh", "stack").points
     assert thin.notna().sum(axis=1).tolist() == [2, 3]
     assert list(paired.balanced(thin).index) == ["mini"]

@@ -25,7 +25,7 @@ from scipy import stats as distributions
 from lib.metrics.stats import Interval
 
 HUBER = 1e-3
-RESAMPLES = 400
+RESAMPLES = 200
 SEED = 30_000
 STARTS = 6  # of the grid, the best are followed to the end
 SIZES, REPETITIONS = 4, 3  # the smallest grid that tells phi from alpha and E
@@ -172,7 +172,7 @@ class _Problem:
             cost, gradient = self.cost(theta, weights)
             return cost, gradient[self.free]
 
-        options = {"maxiter": 2000, "ftol": 1e-13, "gtol": 1e-9}
+        options = {"maxiter": 2000, "ftol": 1e-9, "gtol": 1e-9}
         done = optimize.minimize(partial, start[self.free], jac=True, method="L-BFGS-B", options=options)
         theta = start.copy()
         theta[self.free] = done.x

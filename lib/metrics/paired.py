@@ -74,7 +74,7 @@ def pairs(
     """The two arms at the chosen sizes (default: all) that have both on some seed; None where there are none."""
     part = comparable(rows, protocol)
     ours, theirs = shares(part, arm, value), shares(part, other, value)
-    both = (ours - theirs).dropna(how="all").dropna(how="all", axis=1)  # its index is sorted by name
+    both = (ours - theirs).dropna(how="all").dropna(how="all", axis=1)  # sorted by name where arms differ in sizes
     parameters = part[part.arch == other].groupby("size").parameters.first() if len(both) else pd.Series(dtype=float)
     parameters = parameters.loc[both.index].sort_values(kind="stable")
     sizes = chosen(parameters) if chosen else list(parameters.index)
