@@ -1,5 +1,6 @@
 """Mazes against scipy's graph routines and against enumerations of all mazes that are small enough."""
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -254,6 +255,13 @@ class TestEndpoints:
         assert set(seen) == set(map(tuple, pairs.tolist()))
         assert stats.chisquare([seen[pair] for pair in map(tuple, pairs.tolist())], expected).pvalue > 0.01
 
+    def test_goal_and_start_are_drawn_apart(self):
+        """On 2 x 2 with neighbours allowed, all twelve ordered pairs are equally likely."""
+        made = mazes.make(2, 12_000, 3, min_path=2)
+        pairs = Counter(zip(made.goal.tolist(), made.start.tolist(), strict=True))
+        assert len(pairs) == 12
+        assert stats.chisquare(list(pairs.values())).pvalue > 0.01
+
     def test_auto_is_the_plans_formula_in_cells(self):
         assert [mazes.auto_min_path(side) for side in (8, 12, 16, 20, 30)] == [25, 57, 102, 160, 360]
         assert all(mazes.auto_min_path(side) == max(2, int(0.4 * side**2)) for side in range(2, mazes.MAX_SIDE + 1))
@@ -318,10 +326,10 @@ class TestSets:
         assert mazes.digest(made) == mazes.digest(mazes.make(6, 20, 3))
         others = [
             mazes.make(6, 19, 3),
-            mazes.make(6, 20, 4),
-            mazes.make(6, 20, 3, "wilson"),
-            mazes.make(6, 20, 3, min_path=2),
-            mazes.make(6, 20, 3, braid=0.5),
+            dataclasses.replace(made, side=5),
+            dataclasses.replace(made, open=made.open[::-1]),
+            dataclasses.replace(made, goal=made.goal[::-1]),
+            dataclasses.replace(made, start=made.start[::-1]),
         ]
         assert len({mazes.digest(m) for m in [made, *others]}) == 6
 
