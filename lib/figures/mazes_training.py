@@ -11,7 +11,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from lib.figures import Drawn, mazes, style
-from lib.figures.specdec import grid
 
 EXPERIMENT = mazes.EXPERIMENT
 
@@ -23,7 +22,7 @@ def training(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     epochs = mazes.protocol(rows, "epoch")
     losses = {measure: mazes.over_seeds(epochs, measure, ["epoch"]) for measure in ("val_loss", "loss")}
     order = mazes.sizes(epochs)
-    figure, axes = grid(len(order), 2.4, PER_LINE, sharey=True)
+    figure, axes = style.grid(len(order), 2.4, PER_LINE, sharey=True)
     for ax, size in zip(axes, order, strict=True):
         part = {measure: table[table["size"] == size] for measure, table in losses.items()}
         _losses(ax, epochs, part)
@@ -45,7 +44,7 @@ def refinement(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     part = mazes.protocol(rows, "refinement").astype({"refinement": int})
     table = mazes.over_seeds(part, "accuracy", ["refinement"])
     order, trained = mazes.sizes(part), mazes.setting(rows).R
-    figure, axes = grid(len(order), 2.4, PER_LINE, sharex=True, sharey=True)
+    figure, axes = style.grid(len(order), 2.4, PER_LINE, sharex=True, sharey=True)
     for ax, size in zip(axes, order, strict=True):
         own = table[table["size"] == size]
         _refinements(ax, part, own, trained)

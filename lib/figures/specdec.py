@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import optimize
@@ -145,16 +144,6 @@ def first_backend(rows: pd.DataFrame) -> pd.DataFrame:
 def name(model: str) -> str:
     """ladder-3m -> 3m; meta-llama/Meta-Llama-3-8B-Instruct -> Llama-3-8B: the family stays, sizes repeat over them."""
     return model.rsplit("/", 1)[-1].removesuffix("-Instruct").removeprefix("Meta-").removeprefix("ladder-")
-
-
-def grid(count: int, height: float, most: int = 4, **options: object) -> tuple[Figure, list[Axes]]:
-    """`count` panels of `height` inches in rows of at most `most`, at full width; the panels beyond are taken away."""
-    lines = -(-count // most)
-    columns = -(-count // lines)
-    figure, axes = style.new(style.TEXT, height * lines + 0.5, columns, lines, **options)
-    for ax in axes[count:]:
-        ax.remove()
-    return figure, axes[:count]
 
 
 def legend(

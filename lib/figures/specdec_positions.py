@@ -27,7 +27,7 @@ def positions(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table = _table(latency)
     shown = specdec.first_backend(table)
     models = specdec.models(shown)
-    figure, axes = specdec.grid(len(models), 2.1, sharex=True, sharey=True)
+    figure, axes = style.grid(len(models), 2.1, sharex=True, sharey=True)
     for ax, model in zip(axes, models, strict=True):
         part = shown[shown.model == model]
         _lines(ax, part)

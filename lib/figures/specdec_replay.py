@@ -30,7 +30,7 @@ def replayed(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table = projections(traces, specdec.costs(rows))
     shown = specdec.first_backend(table[table.arm.isin([*traces.arm, *COMBINED])])
     models, look = specdec.models(shown), specdec.looks(traces) | COMBINED
-    figure, axes = specdec.grid(len(models), 2.3, sharex=True, sharey=True)
+    figure, axes = style.grid(len(models), 2.3, sharex=True, sharey=True)
     for ax, model in zip(axes, models, strict=True):
         part = shown[shown.model == model]
         _lines(ax, part, look)

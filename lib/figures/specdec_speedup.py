@@ -45,7 +45,7 @@ def batch(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table = specdec.summarise(pairs, ["batch_size"])
     table = table.merge(crossings(table), on=["model", "backend", "arm"])
     models = specdec.models(table)
-    figure, axes = specdec.grid(len(models), 2.1, sharex=True, sharey=True)
+    figure, axes = style.grid(len(models), 2.1, sharex=True, sharey=True)
     for ax, model in zip(axes, models, strict=True):
         part = table[table.model == model]
         _lines(ax, part)

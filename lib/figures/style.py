@@ -41,6 +41,16 @@ def new(width: float, height: float, columns: int = 1, rows: int = 1, **options:
     return figure, list(axes.flat)
 
 
+def grid(count: int, height: float, most: int = 4, **options: object) -> tuple[Figure, list[Axes]]:
+    """`count` panels of `height` inches in rows of at most `most`, at full width; the panels beyond are taken away."""
+    lines = -(-count // most)
+    columns = -(-count // lines)
+    figure, axes = new(TEXT, height * lines + 0.5, columns, lines, **options)
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
 def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, object]]:
     """Colour and marker of each arm, by its place in the list (so give every panel the same list)."""
     colours = sns.color_palette("colorblind")

@@ -136,8 +136,8 @@ def _train(
 def run(params: Parameters, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
     """Train and judge every model of a run; yields measurement rows, those of a model as soon as it is there.
 
-    respond: called once per model with what it did in each test maze: steps to the goal (-1: not reached), and the least
-    there are.
+    respond: called once per model with what it did in each test maze: its steps to the goal (-1: not reached), and how
+    few there can be.
     """
     for seed in params.seed:
         sets = make(params, seed)

@@ -14,8 +14,6 @@
 # ---
 
 # %% [markdown]
-#
-# %% [markdown]
 # # Does PoH-HRM beat a plain transformer on mazes as both grow?
 #
 # PoH-HRM ("pointer over heads" with a hierarchical reasoning module) applies the same few transformer blocks R times
