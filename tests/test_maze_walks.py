@@ -1,5 +1,7 @@
 """Walks in mazes against a walk in plain Python, and the policies that need no model."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,6 +48,21 @@ class TestWalk:
         assert found.steps.tolist() == list(map(walked, policy, made.open, made.start, made.goal))
         assert np.array_equal(found.reached, found.steps >= 0)
 
+    @given(side=st.integers(2, 6), seed=st.integers(0, 10**6), wrong=st.sampled_from([0.0, 0.1, 1.0]))
+    @settings(max_examples=60, deadline=None)
+    def test_a_path_is_the_cells_of_the_walk(self, side, seed, wrong):
+        made = mazes.make(side, 4, seed, braid=0.5, min_path=2)
+        rng = np.random.default_rng(seed)
+        policy = metrics.bfs_policy(made.next_steps)
+        policy = np.where(rng.random(policy.shape) < wrong, rng.integers(4, size=policy.shape), policy)
+        for i, steps in enumerate(walk(made, policy).steps):
+            cells = metrics.path(policy[i], made.open[i], made.start[i], made.goal[i])
+            assert cells[0] == made.start[i]
+            assert len(set(cells)) == len(cells)
+            assert (cells[-1] == made.goal[i]) == (steps >= 0)
+            assert steps in (-1, len(cells) - 1)
+            assert all(walked(policy[i], made.open[i], a, b) == 1 for a, b in itertools.pairwise(cells))
+
     def test_the_longest_possible_walk_is_finished(self):
         corridor = np.array([[2, 10, 12, 6, 10, 9, 3, 10, 8]], np.uint8)  # through all nine cells
         policy = np.array([[EAST, EAST, SOUTH, SOUTH, WEST, WEST, EAST, EAST, NORTH]])
@@ -73,6 +90,11 @@ class TestWalk:
         found = metrics.Walks(np.array([True, True, False, False]), np.array([4, 6, -1, -1]))
         assert metrics.accuracy(found) == 0.5
         assert metrics.optimality(found, np.array([4, 4, 4, -1])) == 0.25
+
+    def test_cells_count_where_the_way_gets_shorter_and_goals_do_not(self):
+        next_steps = np.array([[0b0110, 0b0100, 0b0010, 0], [0, 0b1000, 0b0001, 0b1001]], np.uint8)
+        policy = np.array([[EAST, WEST, EAST, NORTH], [NORTH, WEST, SOUTH, WEST]], np.uint8)
+        assert metrics.cell_accuracy(policy, next_steps) == 4 / 6
 
 
 class TestPolicies:

@@ -357,6 +357,15 @@ class TestVariants:
                 for image in (cells_under(kind, side) for kind in itertools.product((False, True), repeat=3))
             ]
 
+    def test_an_orbit_is_every_maze_under_all_eight(self):
+        walls = mazes.carve(5, 6, 1)
+        images = mazes.orbit(walls).reshape(8, 6, 25)
+        for old, new in zip(walls, images.swapaxes(0, 1), strict=True):
+            maps = [cells_under(kind, 5) for kind in itertools.product((False, True), repeat=3)]
+            expected = {frozenset((image[a], image[b]) for a, b in ways(old)) for image in maps}
+            assert {frozenset(ways(image)) for image in new} == expected
+            assert len(expected) == 8
+
     def test_all_eight_and_all_goals_are_equally_frequent(self):
         (maze,) = mazes.carve(5, 1, 2)
         changed, goal = mazes.variants(np.repeat(maze[None], 8000, axis=0), 3)

@@ -136,6 +136,14 @@ def variants(open: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return maze_solving.transformed(np.ascontiguousarray(open), kinds, *_symmetries(side)), goal.astype(np.int32)
 
 
+def orbit(open: np.ndarray) -> np.ndarray:
+    """Every maze of `open` (uint8 [M, N]) under each of the square's 8 symmetries: uint8 [8 * M, N]."""
+    from lib.data import maze_solving
+
+    kinds = np.repeat(np.arange(8), len(open))
+    return maze_solving.transformed(np.tile(open, (8, 1)), kinds, *_symmetries(_side_of(open)))
+
+
 def check(side: int, count: int, algorithm: str = "dfs", braid: float = 0.0, min_path: int | str = "auto") -> None:
     """Raise MazeError for parameters that no set of mazes can have; costs nothing and compiles nothing."""
     if not 2 <= side <= MAX_SIDE:

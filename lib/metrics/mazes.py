@@ -40,7 +40,7 @@ def walk(policy: np.ndarray, open: np.ndarray, start: np.ndarray, goal: np.ndarr
 
 
 def path(policy: np.ndarray, open: np.ndarray, start: int, goal: int) -> list[int]:
-    """The cells of one maze (`open` uint8 [N]) that a walk by `policy` (uint8 [N]) visits, to the goal or to its end."""
+    """The cells of one maze (`open` uint8 [N]) that a walk by `policy` (uint8 [N]) visits, up to where it ends."""
     side = math.isqrt(len(open))
     offsets = (-side, 1, side, -1)
     cells = [int(start)]
@@ -66,7 +66,7 @@ def optimality(walks: Walks, shortest: np.ndarray) -> float:
 
 
 def cell_accuracy(policy: np.ndarray, next_steps: np.ndarray) -> float:
-    """Share of cells other than goals at which `policy` (uint8 [M, N]) shortens the way: a bit of `next_steps` [M, N]."""
+    """Share of cells, goals aside, where `policy` (uint8 [M, N]) shortens the way: is a bit of `next_steps` [M, N]."""
     counted = next_steps != 0
     return float(((next_steps >> policy) & 1)[counted].mean())
 
