@@ -46,10 +46,9 @@ def at_every_size(rows: pd.DataFrame) -> Finding | None:
     pairs = paired.pairs(rows, "poh", "stack")
     if pairs is None or len(pairs.points) < 2:
         return None
+    said = "poh minus stack in accuracy, least certain at"
     tests = [
-        ahead(
-            values.dropna().to_numpy(), pairs.source, statistic=f"poh minus stack in accuracy, least certain at {size}"
-        )
+        ahead(values.dropna().to_numpy(), pairs.source, statistic=f"{said} {size}")
         for size, values in pairs.points.iterrows()
     ]
     worst = max(tests, key=lambda found: (found.p_supports, -found.estimate))

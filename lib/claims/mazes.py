@@ -11,13 +11,15 @@ from functools import partial
 
 from lib.claims import Claim, advantage
 from lib.claims.advantage import MARGIN
-from lib.metrics.paired import counted, named
+from lib.metrics.paired import Chosen, counted, named
 
 EXPERIMENT = "3a_poh_scaling"
 
 SMALL, MEDIUM, LARGE = ("tiny", "small"), ("medium",), ("large", "xl")
-# Parameters of the baseline. The plan speaks of 1-3M, 10M and 30-100M, and its own tiny (0.5M) is not among them.
+# Parameters of the baseline. The plan speaks of 1-3M, 10M and 30-100M; its own tiny (below 0.5M) is not among them.
 MILLIONS = {"small": (1, 3), "medium": (5, 20), "large": (30, 110)}
+
+Where = tuple[Chosen, str]  # sizes, and how to say which
 
 
 def claims() -> list[Claim]:
@@ -88,36 +90,42 @@ def _questions() -> list[Claim]:
 
 def _hypotheses() -> list[Claim]:
     """Each by the sizes that the plan names, and by the parameters that its baseline would really have."""
-    said = {
-        size: f"a baseline of {low}M to {high}M parameters (it names {' and '.join(names)})"
-        for (size, (low, high)), names in zip(MILLIONS.items(), (SMALL, MEDIUM, LARGE), strict=True)
+    names = dict(zip(MILLIONS, (SMALL, MEDIUM, LARGE), strict=True))
+    by_name = {size: (named(*which), f"at {' and '.join(which)}") for size, which in names.items()}
+    by_count = {
+        size: (
+            counted(1e6 * low, 1e6 * high),
+            f"against a baseline of {low}M to {high}M parameters (the plan names {' and '.join(names[size])})",
+        )
+        for size, (low, high) in MILLIONS.items()
     }
-    found = []
-    for by, (small, medium, large) in {
-        "name": [(named(*names), f"at {' and '.join(names)}") for names in (SMALL, MEDIUM, LARGE)],
-        "count": [(counted(*(1e6 * end for end in MILLIONS[size])), f"against {text}") for size, text in said.items()],
-    }.items():
-        found += [
-            Claim(
-                f"3a/h1-small-by-{by}",
-                f"Small models, {small[1]}: PoH-HRM has no advantage over the baseline.",
-                f"below +{MARGIN:g} points",
-                partial(advantage.no_advantage, chosen=small[0]),
-                _both("poh", "stack", f" {small[1]}"),
-            ),
-            Claim(
-                f"3a/h2-medium-by-{by}",
-                f"Medium models, {medium[1]}: PoH-HRM has a clear advantage over the baseline.",
-                f"above zero; less than +{MARGIN:g} points counts as none",
-                partial(advantage.mean_advantage, arm="poh", other="stack", chosen=medium[0]),
-                _both("poh", "stack", f" {medium[1]}"),
-            ),
-            Claim(
-                f"3a/h3-large-by-{by}",
-                f"Large models, {large[1]}: PoH-HRM keeps or increases the advantage that it has over medium ones.",
-                f"an advantage above zero that is at most {MARGIN:g} points below that at medium",
-                partial(advantage.kept, large=large[0], medium=medium[0]),
-                _both("poh", "stack", f" {medium[1]} and {large[1]}"),
-            ),
-        ]
-    return sorted(found, key=lambda claim: claim.id[: len("3a/h1")])
+    pairs = zip(_three("name", **by_name), _three("count", **by_count), strict=True)
+    return [claim for pair in pairs for claim in pair]
+
+
+def _three(by: str, small: Where, medium: Where, large: Where) -> list[Claim]:
+    """The three hypotheses about these groups of sizes."""
+    (at_small, said_small), (at_medium, said_medium), (at_large, said_large) = small, medium, large
+    return [
+        Claim(
+            f"3a/h1-small-by-{by}",
+            f"Small models, {said_small}: PoH-HRM has no advantage over the baseline.",
+            f"below +{MARGIN:g} points",
+            partial(advantage.no_advantage, chosen=at_small),
+            _both("poh", "stack", f" {said_small}"),
+        ),
+        Claim(
+            f"3a/h2-medium-by-{by}",
+            f"Medium models, {said_medium}: PoH-HRM has a clear advantage over the baseline.",
+            f"above zero; less than +{MARGIN:g} points counts as none",
+            partial(advantage.mean_advantage, arm="poh", other="stack", chosen=at_medium),
+            _both("poh", "stack", f" {said_medium}"),
+        ),
+        Claim(
+            f"3a/h3-large-by-{by}",
+            f"Large models, {said_large}: PoH-HRM keeps or increases the advantage that it has over medium ones.",
+            f"an advantage above zero that is at most {MARGIN:g} points below that at medium",
+            partial(advantage.kept, large=at_large, medium=at_medium),
+            _both("poh", "stack", f" {said_medium} and {said_large}"),
+        ),
+    ]
