@@ -17,7 +17,7 @@ from lib.params import resolve
 from tests import maze_rows
 
 SIZE = Size(d_model=16, n_heads=4, d_ff=24, depth=1)
-TINY = {"maze_size": 4, "train": 32, "test": 16, "validation": 8, "epochs": 2, "R": 2, "T": 2, "size": "nano"}
+TINY = {"maze_size": 4, "train": 32, "test": 16, "validation": 8, "epochs": 2, "R": 2, "T": 2, "size": "pico"}
 TINY |= {"larger": [1, 2], "batch_size": 16}
 
 
@@ -235,8 +235,8 @@ def test_tables_say_what_the_rows_do(rows):
     table = pd.DataFrame(rows)
     found = report.scores(table)
     by_hand = 100 * np.mean([r["accuracy"] for r in rows if r["protocol"] == "result" and r["arch"] == "poh"])
-    assert found.loc[("nano", "poh"), "accuracy"] == pytest.approx(by_hand, abs=0.05)
+    assert found.loc[("pico", "poh"), "accuracy"] == pytest.approx(by_hand, abs=0.05)
     assert found.loc[("", "bfs"), "accuracy"] == 100
     gaps = report.differences(table)
-    assert gaps.loc[("nano", "poh - loop"), "seeds"] == 2
+    assert gaps.loc[("pico", "poh - loop"), "seeds"] == 2
     assert json.dumps(report.summary(table), default=float)

@@ -34,7 +34,7 @@ from lib.models.muon import Muon
 WARMUP = 1 / 12  # of the steps
 DECAY = 0.6  # of the steps, at the end
 WEIGHT_DECAY = 0.05  # of the matrices
-ADAM_SHARE = 1.0
+ADAM_SHARE = 3.0  # of the learning rate, for what is no matrix: positions above all, which start far from where they end
 BETAS = (0.9, 0.98)
 CLIP = 1.0  # norm of the gradient
 CHECKPOINT_EVERY = 20.0  # seconds of training between checkpoints, which are written when an epoch ends
