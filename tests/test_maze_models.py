@@ -173,10 +173,10 @@ def test_parameters_and_flops_are_what_torch_counts(arch, size, R, T, side):
 
 @each_arch
 def test_training_costs_three_forwards(arch, batch):
-    model = maze.build(arch, SIZES["micro"], 4, 4, seed=0)
+    model = maze.build(arch, SIZES["nano"], 4, 4, seed=0)
     with FlopCounterMode(display=False) as counter:
         loss_of(model(batch.walls, batch.goal), batch).mean().backward()
-    kind, size = maze_sizes.resolve(arch, SIZES["micro"], 4)
+    kind, size = maze_sizes.resolve(arch, SIZES["nano"], 4)
     forward = maze_sizes.forward_flops(kind, size, 4, 4, SIDE)
     assert counter.get_total_flops() == pytest.approx(maze_sizes.train_flops(forward, len(batch.walls)), rel=0.01)
 

@@ -39,6 +39,7 @@ class MazeModel(nn.Module):
 
     def __init__(self, size: Size, n_blocks: int) -> None:
         super().__init__()
+        self.d_model = size.d_model
         self.embed = nn.Linear(FEATURES, size.d_model)
         self.blocks = nn.ModuleList(Block(size.d_model, size.n_heads, size.d_ff) for _ in range(n_blocks))
         self.norm = nn.Parameter(torch.ones(size.d_model))

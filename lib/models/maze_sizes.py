@@ -29,9 +29,9 @@ class Size:
 
 SIZES = {
     "pico": Size(16, 4, 48, 2),  # for CPUs
-    "nano": Size(24, 4, 72, 2),
-    "micro": Size(32, 4, 96, 2),
-    "mini": Size(48, 4, 144, 2),
+    "nano": Size(32, 4, 96, 2),
+    "micro": Size(48, 4, 144, 2),
+    "mini": Size(64, 4, 192, 2),
     "tiny": Size(128, 4, 512, 2, 1e6),  # those of the published plan
     "small": Size(256, 4, 1024, 3, 3e6),
     "medium": Size(512, 8, 2048, 4, 10e6),
