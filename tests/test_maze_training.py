@@ -4,11 +4,12 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib.data import mazes
-from lib.mazes import evaluation, report, sets, study
+from lib.mazes import evaluation, report, search, sets, study
 from lib.metrics import mazes as walks
 from lib.models import maze, maze_training
 from lib.models.maze_sizes import ARCHS, RECURRENT, Size
@@ -230,8 +231,6 @@ def test_answers_do_not_depend_on_how_many_mazes_are_asked_at_once(data, monkeyp
 
 
 def test_tables_say_what_the_rows_do(rows):
-    import pandas as pd
-
     table = pd.DataFrame(rows)
     found = report.scores(table)
     by_hand = 100 * np.mean([r["accuracy"] for r in rows if r["protocol"] == "result" and r["arch"] == "poh"])
@@ -240,3 +239,21 @@ def test_tables_say_what_the_rows_do(rows):
     gaps = report.differences(table)
     assert gaps.loc[("pico", "poh - loop"), "seeds"] == 2
     assert json.dumps(report.summary(table), default=float)
+
+
+def test_a_search_ranks_settings_by_validation_alone():
+    rows = [
+        {"protocol": protocol, "run": f"r{rate}", "size": "pico", "arch": arch, "seed": seed, "epoch": epoch}
+        | {"learning_rate": rate, "R": 4, "T": 4, "n_heads": 0, "val_loss": loss + 0.1 * seed - 0.05 * epoch}
+        | {"val_accuracy": 0.5, "train_s": 2.0 * epoch}
+        for protocol in ("epoch", "result")
+        for arch, losses in {"loop": {0.01: 0.4, 0.02: 0.3}, "poh": {0.01: 0.2, 0.02: 0.6}}.items()
+        for rate, loss in losses.items()
+        for seed in (0, 1)
+        for epoch in (1, 2)
+    ]
+    found = search.found(pd.DataFrame(rows))
+    assert [key[2] for key in found.index] == [0.02, 0.01, 0.01, 0.02]
+    assert found.val_loss.tolist() == pytest.approx([0.25, 0.35, 0.15, 0.55])
+    assert (found.seeds == 2).all()
+    assert (found.train_s == 8).all()

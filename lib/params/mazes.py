@@ -97,9 +97,9 @@ class Mazes(Params):
         return replace(SIZES[size], n_heads=self.n_heads or SIZES[size].n_heads)
 
     def folder_label(self) -> str:
-        """The label, or else what sizes and arms are trained."""
+        """The label, or else what sizes and arms are trained, with how many refinements."""
         arms = "all" if len(self.arch) == len(ARCHS) else "-".join(self.arch)
-        return self.label or f"{'-'.join(self.size)}_{arms}"
+        return self.label or f"{'-'.join(self.size)}_{arms}_R{self.R}"
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:
