@@ -62,7 +62,8 @@ def _draw(spec: figures.Spec, preset: str, set_: list[str], runs_dir: Path | Non
     except figures.Undrawable as error:
         raise ParameterError(str(error)) from None
     saved = style.save(drawn, spec.name, out, source)
-    print(f"{saved[0]} (+ .png .csv .txt), {origin}")
+    further = "".join(f", {path.name}" for path in saved[4:])
+    print(f"{saved[0]} (+ .png .csv .txt{further}), {origin}")
 
 
 def benchmark_rows(experiment: str, runs_dir: Path | None) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def protocol(rows: pd.DataFrame, name: str) -> pd.DataFrame:
             f"The runs hold no rows of protocol {name!r} ({holds}), which this figure is drawn from: run "
             f"'python -m lib.sweep {EXPERIMENT} --preset standard' and draw that preset."
         )
-    _refuse_doubles(part, keys)
+    refuse_doubles(part, keys)
     columns = [column for column in PERCENTAGES if column in part]
     part = part.assign(**{column: 100 * part[column].astype(float) for column in columns})
     ranks = part.assign(size=part["size"].map(sizes(part).index), arch=part.arch.map(arms(part).index))
@@ -103,7 +103,7 @@ def _models(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.protocol.isin(PROTOCOLS)].drop_duplicates([*Setting._fields, "size", "arch", "seed"])
 
 
-def _refuse_doubles(part: pd.DataFrame, keys: Sequence[str]) -> None:
+def refuse_doubles(part: pd.DataFrame, keys: Sequence[str]) -> None:
     doubles = part[part.duplicated(["size", "arch", "seed", *keys])]
     if len(doubles):
         first = doubles.iloc[0]

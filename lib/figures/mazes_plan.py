@@ -8,11 +8,12 @@ Counts are those of the runs, not those asked for. Advantages are differences wi
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.figures import Undrawable, mazes, mazes_summary
+from lib.figures import Undrawable, mazes, mazes_kinds, mazes_summary
 
 OF_THE_SIZE = ("stack", "loop", "poh")  # arms whose shape is the size's; the matched stacks are wider or deeper
 SHAPE = ("d_model", "n_heads", "d_ff", "depth")
@@ -73,12 +74,17 @@ def _config(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, object]:
         "seeds": seeds,
         "min_path": _count(part, "min_path"),
         "capped": _count(part, "capped"),
+        "braid": _one_or_all(mazes_kinds.braids(part)),
     }
 
 
 def _count(part: pd.DataFrame, name: str) -> int | list[int] | None:
     """A count that all models share; all its values where they do not."""
-    values = sorted({int(value) for value in part[name].dropna()}) if name in part else []
+    return _one_or_all(sorted({int(value) for value in part[name].dropna()}) if name in part else [])
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    """The value where there is one; all of them, or None, where not."""
     return (values[0] if len(values) == 1 else values) if values else None
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from lib.figures import Drawn, Undrawable, mazes, mazes_plan, style
+from lib.figures import Drawn, Undrawable, mazes, mazes_kinds, mazes_plan, style
 
 EXPERIMENT = mazes.EXPERIMENT
 
@@ -31,7 +31,7 @@ def scaling(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     ahead = {"accuracy": mazes.advantages(result, "accuracy"), "optimality": mazes.advantages(optimal, "optimality")}
     figure, axes = style.new(style.TEXT, 5.4, columns=2, rows=2)
     for above, below, part, (measure, table) in zip(axes, axes[2:], (result, optimal), levels.items(), strict=False):
-        place = "mazes without loops" if measure == "accuracy" else where
+        place = mazes_kinds.kind(result) if measure == "accuracy" else where
         _levels(above, part, table, measure)
         above.set_title(f"{place}: n = {mazes.spread(part.n_test)}; {mazes.replicates(table)}", loc="left", fontsize=7)
         _bars(below, part, ahead[measure], measure)
@@ -42,7 +42,7 @@ def scaling(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     return Drawn(
         figure,
         _data(levels, ahead),
-        _caption(rows, levels["accuracy"], where, gaps),
+        _caption(rows, levels["accuracy"], _where_optimality(result, where), gaps),
         files=mazes_plan.artefacts(rows),
         copies=[f"scaling_plot_maze{side}.png"],
     )
@@ -53,10 +53,12 @@ FIGURES = {"3a_scaling": scaling}
 
 def _optimality_rows(rows: pd.DataFrame, result: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Rows that optimality is read from, and the kind of mazes in words."""
+    if mazes_kinds.looped(result):
+        return result, mazes_kinds.kind(result)
     try:
         return mazes.protocol(rows, "loops"), "mazes with loops"
     except Undrawable:
-        return result, "mazes without loops"
+        return result, mazes_kinds.kind(result)
 
 
 def _levels(ax: Axes, part: pd.DataFrame, table: pd.DataFrame, measure: str) -> None:
@@ -133,19 +135,26 @@ def _data(levels: dict[str, pd.DataFrame], ahead: dict[str, pd.DataFrame]) -> pd
     return pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(columns=columns)
 
 
-def _caption(rows: pd.DataFrame, table: pd.DataFrame, where: str, gaps: Sequence[str]) -> str:
-    loops = "with loops" in where
+def _where_optimality(result: pd.DataFrame, where: str) -> str:
+    """Why the right column is of the mazes that it is of."""
+    if mazes_kinds.looped(result):
+        return f"Both are of {where}, on which the two can differ. "
+    alike = mazes_kinds.kind(result) == where
     shown = (
-        "it is therefore shown on test mazes with loops, which no model was trained on"
-        if loops
-        else "there are no rows of mazes with loops, so the right column repeats the left"
+        "there are no rows of mazes with loops, so the right column repeats the left"
+        if alike
+        else "it is therefore shown on test mazes with loops, which no model was trained on"
     )
+    return f"On mazes without loops the two coincide by construction; {shown}. "
+
+
+def _caption(rows: pd.DataFrame, table: pd.DataFrame, where: str, gaps: Sequence[str]) -> str:
     return (
         "Above: share of test mazes whose goal a legal walk reaches (accuracy), and reaches in as few steps as "
-        "possible (optimality), against parameters; faint dots are single seeds. On mazes without loops the two "
-        f"coincide by construction; {shown}. Below: what poh is ahead of the arm of the bar's colour, in percentage "
-        "points, paired by seed; a hatched bar is below zero, and the number above each bar has its sign. The plan's "
-        "comparison is that with stack, which has fewer parameters and FLOPs; stack_params has poh's parameters, "
-        f"stack_flops its FLOPs, loop its recurrence. {mazes.seeds_sentence(table)}"
+        f"possible (optimality), against parameters; faint dots are single seeds. {where}Below: what poh is ahead of "
+        "the arm of the bar's colour, in percentage points, paired by seed; a hatched bar is below zero, and the "
+        "number above each bar has its sign. The plan's comparison is that with stack, which has fewer parameters and "
+        "FLOPs; stack_params has poh's parameters, stack_flops its FLOPs, loop its recurrence. "
+        f"{mazes.seeds_sentence(table)}"
         f"{mazes_plan.references_sentence(rows)}{mazes.setting_sentence(rows)}{style.missing_sentence(gaps)}"
     )
