@@ -32,6 +32,7 @@ demo: $(READY)
 	@$(BIN)/python -m lib.bench growth --model ladder-160k --budget 30 --repeats 1
 	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
 	@$(BIN)/python -m lib.sweep 2a_specdec --preset quick
+	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset quick --jobs 2
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 	$(ACTIVATE)
@@ -42,6 +43,7 @@ standard: $(READY)
 	@$(BIN)/python -m lib.bench growth
 	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
 	@$(BIN)/python -m lib.sweep 2a_specdec --preset standard
+	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset standard --jobs 2
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 
@@ -59,7 +61,8 @@ figures: $(READY)
 
 readme-figures: figures
 	@mkdir -p docs/img
-	@cp figures/1a3_{speedup,waterfall,quality,growth}.png figures/2a_{speedup,batch,categories}.png docs/img/
+	@cp figures/1a3_{speedup,waterfall,quality,growth}.png figures/2a_{speedup,batch,categories}.png \
+	  figures/3a_{scaling,refinement,larger}.png docs/img/
 
 vllm: $(READY_VLLM)
 	@echo "vLLM is in .venv-vllm; runs with backend=vllm find it there"

@@ -42,7 +42,7 @@ class Answers:
     shares: np.ndarray | None  # float64 [read-outs, n_heads]: how much of the weight each head got
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def answers(model: MazeModel, mazes: Mazes, refinements: int | None = None) -> Answers:
     """Read a model out over a set of mazes, some at a time."""
     device = next(model.parameters()).device

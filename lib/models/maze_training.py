@@ -71,12 +71,8 @@ class Batch:
     @classmethod
     def of(cls, walls: np.ndarray, goal: np.ndarray, right: np.ndarray, device: torch.device | str) -> "Batch":
         """From numpy arrays, in one transfer each."""
-        tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in (walls, goal, right))
-        return cls(*(tensor.to(device) for tensor in tensors)).with_long_goal()
-
-    def with_long_goal(self) -> "Batch":
-        """The same with goals as int64, which indexing wants."""
-        return Batch(self.walls, self.goal.long(), self.right)
+        arrays = walls, goal.astype(np.int64), right
+        return cls(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
 
     def __getitem__(self, index: Tensor) -> "Batch":
         return Batch(self.walls[index], self.goal[index], self.right[index])
@@ -97,7 +93,7 @@ class Training:
 
     def __init__(self, model: MazeModel, data: Mazes, recipe: Recipe) -> None:
         self.model, self.data, self.recipe = model, data, recipe
-        self.steps = max(1, len(data.open) // recipe.batch_size)  # per epoch; a rest waits for the next one's order
+        self.steps = max(1, len(data.open) // recipe.batch_size)  # per epoch; what is left over is drawn anew in the next
         self.epoch, self.seconds = 0, 0.0
         self._device = next(model.parameters()).device
         self._rate = rate_at(model.d_model, recipe.learning_rate)
