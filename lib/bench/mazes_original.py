@@ -158,13 +158,14 @@ class Training:
     """The published loop over mazes in memory."""
 
     def __init__(self, model: Original, mazes: Mazes) -> None:
-        self.model, self.optimizer = model.train(), torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+        self.model, self.optimizer = model, torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
         self.walls = torch.from_numpy(mazes.open)
         self.start, self.goal = (torch.from_numpy(cells).long() for cells in (mazes.start, mazes.goal))
         self.path = paths(mazes)
 
     def step(self, index: Tensor) -> float:
         """One step on the mazes `index` (int64 [B]); returns its loss."""
+        self.model.train()
         self.optimizer.zero_grad()
         logits = self.model(self.walls[index], self.start[index], self.goal[index])
         loss = path_loss(logits, self.path[index])
@@ -194,7 +195,7 @@ def walk(model: Original, mazes: Mazes, i: int) -> int:
     model.eval()
     walls, goal = torch.from_numpy(mazes.open[i : i + 1]), torch.tensor([int(mazes.goal[i])])
     cell, visited = int(mazes.start[i]), set()
-    for step in range(mazes.open.shape[1] + 1):
+    for step in range(mazes.open.shape[1]):
         if cell == goal.item():
             return step
         visited.add(cell)
@@ -202,4 +203,4 @@ def walk(model: Original, mazes: Mazes, i: int) -> int:
         offsets = enumerate((-mazes.side, 1, mazes.side, -1))
         near = [cell + offset for d, offset in offsets if mazes.open[i, cell] >> d & 1]
         cell = max([n for n in near if n not in visited] or near, key=lambda n: shares[n])
-    return -1
+    return mazes.open.shape[1] if cell == goal.item() else -1
