@@ -124,7 +124,7 @@ def _epochs(model: dict, share: float) -> list[dict]:
             "protocol": "epoch", "epoch": epoch, "step": epoch * 30, "mazes": epoch * TRAIN_MAZES,
             "flops": model["train_flops"] * epoch / EPOCHS, "loss": _loss(share * epoch / EPOCHS) - 0.02,
             "val_loss": _loss(share * epoch / EPOCHS), "val_cell_accuracy": 0.5 + share * epoch / EPOCHS / 2,
-            "val_accuracy": share * epoch / EPOCHS, "learning_rate": 0.01 * (1 - epoch / EPOCHS),
+            "val_accuracy": share * epoch / EPOCHS, "last_rate": 0.01 * (1 - epoch / EPOCHS),
             "train_s": 1.5 * epoch,
         }
         for epoch in range(1, EPOCHS + 1)

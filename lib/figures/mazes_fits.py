@@ -82,7 +82,7 @@ def _of_every_R(rows: pd.DataFrame) -> pd.DataFrame:
     same = (rows.protocol == "result") & (rows.maze_size == chosen.maze_size) & (rows["T"] == chosen.T)
     part = rows[same & rows.arch.isin(mazes.RECURRENT)].reset_index(drop=True)
     mazes.refuse_doubles(part, ["R"])
-    return part
+    return part.sort_values(["arch", "parameters", "R", "seed"])
 
 
 def _over_sizes(result: pd.DataFrame, arm: str, cost: str) -> Fit:
@@ -130,7 +130,8 @@ def _panel(ax: Axes, shown: Sequence[Fit], looks: Mapping[str, dict[str, object]
 
 def _limits(ax: Axes, points: pd.DataFrame) -> None:
     """All points in view; intervals and bands of few seeds would hide how the points lie. Round numbers as ticks."""
-    low, high = np.log([points.estimate.min(), points.estimate.max()])
+    losses = points.estimate[points.estimate > 0]
+    low, high = np.log([losses.min(), losses.max()])
     room = 0.15 * max(high - low, 0.5)
     ax.set_ylim(*np.exp([low - room, high + room]))
     ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())

@@ -34,7 +34,9 @@ from lib.models.muon import Muon
 WARMUP = 1 / 12  # of the steps
 DECAY = 0.6  # of the steps, at the end
 WEIGHT_DECAY = 0.05  # of the matrices
-ADAM_SHARE = 3.0  # of the learning rate, for what is no matrix: positions above all, which start far from where they end
+ADAM_SHARE = (
+    3.0  # of the learning rate, for what is no matrix: positions above all, which start far from where they end
+)
 BETAS = (0.9, 0.98)
 CLIP = 1.0  # norm of the gradient
 CHECKPOINT_EVERY = 20.0  # seconds of training between checkpoints, which are written when an epoch ends
@@ -93,7 +95,9 @@ class Training:
 
     def __init__(self, model: MazeModel, data: Mazes, recipe: Recipe) -> None:
         self.model, self.data, self.recipe = model, data, recipe
-        self.steps = max(1, len(data.open) // recipe.batch_size)  # per epoch; what is left over is drawn anew in the next
+        self.steps = max(
+            1, len(data.open) // recipe.batch_size
+        )  # per epoch; what is left over is drawn anew in the next
         self.epoch, self.seconds = 0, 0.0
         self._device = next(model.parameters()).device
         self._rate = rate_at(model.d_model, recipe.learning_rate)
@@ -102,7 +106,7 @@ class Training:
     def run_epoch(self, progress: Callable[[], object]) -> dict[str, float]:
         """Train on every maze once, calling `progress` at every step.
 
-        Returns the epoch's mean loss in nats per cell and its last learning rate.
+        Returns the epoch's mean loss in nats per cell and the learning rate of its last step.
         """
         began = time.perf_counter()
         shown = self._shown()
@@ -119,7 +123,7 @@ class Training:
         self.epoch += 1
         loss = total.item() / self.steps
         self.seconds += time.perf_counter() - began
-        return {"loss": loss, "learning_rate": rate}
+        return {"loss": loss, "last_rate": rate}
 
     def _step(self, batch: Batch, rate: float) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
@@ -210,7 +214,7 @@ def train(
     Args:
         judge: called after every epoch with the model, for what the validation mazes say; its time is not counted.
         log: called with one row per epoch: epoch, step, mazes (seen so far), loss (training, nats per cell, of the last
-            read-out, mean over the epoch), learning_rate, train_s (so far), and what `judge` returned.
+            read-out, mean over the epoch), last_rate (learning rate of its last step), train_s (so far), and what `judge` returned.
         progress: called after every step.
         checkpoint: a file to go on from where it exists, and to write while training; `log` is called again with the
             rows of the epochs that it holds.
