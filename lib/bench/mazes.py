@@ -44,16 +44,17 @@ from lib.params.mazes import Mazes as Parameters
 ARMS = ("stack", "poh")
 SIDES = (8, 12, 16, 20, 30)  # of the mazes that are carved
 CARVED = 2000  # mazes
+WIDEST = 22  # side: the published model numbers 512 cells
 WALKED = 64  # mazes in one batch of ours
 MEMORY_STEPS = 2  # the second finds the optimizer's state in place
 
 
 def command(
     size: Annotated[list[str] | None, typer.Option(help="model size; repeatable; default: tiny and small")] = None,
-    side: Annotated[int, typer.Option(min=2, help="side of the mazes trained on and walked")] = 16,
+    side: Annotated[int, typer.Option(min=2, max=WIDEST, help="side of the mazes trained on and walked")] = 16,
     batch: Annotated[int, typer.Option(min=1, help="mazes per step")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="timed steps of each arm")] = 5,
-    learn_side: Annotated[int, typer.Option(min=2, help="side of the mazes that are learned")] = 8,
+    learn_side: Annotated[int, typer.Option(min=4, max=WIDEST, help="side of the mazes that are learned")] = 8,
     budget: Annotated[float, typer.Option(min=0.1, help="seconds the published loop may learn for, each size")] = 60,
     walks: Annotated[int, typer.Option(min=1, help="mazes walked with one forward per step")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on the last line")] = False,
