@@ -24,6 +24,7 @@ from lib.figures import (
     mazes_summary,
     style,
 )
+from lib.figures import __main__ as cli
 
 NAMES = ("3a_scaling", "3a_pareto", "3a_training", "3a_refinement", "3a_larger", "3a_routing")
 SIZES = ("nano", "micro", "mini")
@@ -266,6 +267,46 @@ class TestScaling:
         assert "walkers" not in draw("3a_scaling", rows[rows.protocol != "reference"]).caption
 
 
+class TestMazesWithLoops:
+    """Run parameter braid: test mazes themselves have loops, so nothing coincides by construction."""
+
+    @pytest.fixture(scope="class")
+    def braided(self, rows) -> pd.DataFrame:
+        result = rows.protocol == "result"
+        return rows.assign(braid=0.3, optimality=rows.optimality.where(~result, rows.optimality / 2))
+
+    def test_optimality_is_that_of_the_test_mazes(self, braided):
+        drawn = draw("3a_scaling", braided)
+        accuracy, optimality, *_ = drawn.figure.axes
+        for ax in (accuracy, optimality):
+            assert ax.get_title("left").startswith("mazes with loops (braid 0.3): n = 400")
+        expected = [values(braided, "result", size, "poh", "accuracy").mean() / 2 for size in SIZES]
+        np.testing.assert_allclose(line(optimality, "poh").get_ydata(), expected)
+        assert "Both are of mazes with loops (braid 0.3), on which the two can differ." in drawn.caption
+        assert "construction" not in drawn.caption
+
+    def test_the_plans_files_say_so(self, braided):
+        found = mazes_plan.artefacts(braided)
+        assert json.loads(found["scaling_results_maze8.json"])["config"]["braid"] == 0.3
+        summary = found["scaling_summary_maze8.txt"]
+        assert "Mazes have loops (braid 0.3), so optimality can be below accuracy." in summary
+        assert "construction" not in summary
+
+    def test_rows_without_the_parameter_are_of_mazes_without_loops(self, rows, drawn_of):
+        same = draw("3a_scaling", rows.assign(braid=0.0))
+        assert (same.caption, same.files) == (drawn_of("3a_scaling").caption, drawn_of("3a_scaling").files)
+        summary = same.files["scaling_summary_maze8.txt"]
+        assert "Optimality equals accuracy by construction on these mazes, which have no loops." in summary
+
+    def test_sizes_may_differ_in_it(self, rows):
+        mixed = rows.assign(braid=np.where(rows["size"] == "mini", 0.5, 0.0))
+        drawn = draw("3a_scaling", mixed)
+        kind = "mazes with and without loops (braid 0, 0.5)"
+        assert drawn.figure.axes[0].get_title("left").startswith(kind)
+        assert f"Both are of {kind}" in drawn.caption
+        assert "Mazes have loops (braid 0.0, 0.5)" in drawn.files["scaling_summary_maze8.txt"]
+
+
 class TestPlan:
     def test_json_has_the_plans_keys_in_its_order(self, rows):
         found = json.loads(mazes_plan.artefacts(rows)["scaling_results_maze8.json"])
@@ -345,6 +386,22 @@ class TestPlan:
         assert set(drawn.files) == {"scaling_results_maze8.json", "scaling_summary_maze8.txt"}
         assert drawn.copies == ["scaling_plot_maze8.png"]
         assert len(drawn.figure.axes) == 4
+
+    def test_the_command_names_the_further_files(self, rows, tmp_path, capsys, monkeypatch):
+        def with_files(*_) -> Drawn:
+            return Drawn(style.new(1, 1)[0], pd.DataFrame(), "Nothing.", {"more.txt": ""}, ["copy.png"])
+
+        def alone(*_) -> Drawn:
+            return Drawn(style.new(1, 1)[0], pd.DataFrame(), "Nothing.")
+
+        specs = {draw.__name__: figures.Spec(draw.__name__, "3a_poh_scaling", draw) for draw in (with_files, alone)}
+        monkeypatch.setattr(cli.figures, "specs", lambda: specs)
+        monkeypatch.setattr(cli.results, "grid_rows", lambda *_: (rows, []))
+        cli.draw(names=list(specs), preset="", set_=None, runs_dir=tmp_path, out=tmp_path)
+        assert capsys.readouterr().out.splitlines() == [
+            f"{tmp_path / 'with_files.pdf'} (+ .png .csv .txt, more.txt, copy.png), preset quick",
+            f"{tmp_path / 'alone.pdf'} (+ .png .csv .txt), preset quick",
+        ]
 
     def test_files_and_copies_are_saved_beside_a_figure_and_the_same_twice(self, tmp_path):
         for folder in ("a", "b"):
