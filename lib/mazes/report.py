@@ -20,7 +20,7 @@ SHARES = ["accuracy", "optimality", "cell_accuracy"]
 
 
 def shapes(params: Parameters) -> pd.DataFrame:
-    """Every arm of the run's sizes: blocks, feed-forward width, parameters against the plan's, and FLOPs per maze."""
+    """Every arm of the run's sizes: blocks, feed-forward width, parameters, and FLOPs per maze."""
     rows = []
     for name in params.size:
         for arch in params.arch:
@@ -32,11 +32,10 @@ def shapes(params: Parameters) -> pd.DataFrame:
                     "blocks": size.depth,
                     "d_ff": size.d_ff,
                     "parameters": maze_sizes.parameters(kind, size),
-                    "planned": size.target,
                     "MFLOP": maze_sizes.forward_flops(kind, size, params.R, params.T, params.maze_size) / 1e6,
                 }
             )
-    return pd.DataFrame(rows).set_index(["size", "arch"]).dropna(axis=1, how="all").round(2)
+    return pd.DataFrame(rows).set_index(["size", "arch"]).round(2)
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
