@@ -20,7 +20,7 @@ PANEL = 1.6  # inches
 def refining(
     open: np.ndarray, goal: int, start: int, next_steps: np.ndarray, policies: np.ndarray, titles: Sequence[str]
 ) -> Figure:
-    """One maze (open and next_steps uint8 [N]) under several policies [P, N]: arrows, wrong ones crossed, and the walk."""
+    """One maze (open, next_steps: uint8 [N]) under policies [P, N]: arrows, wrong ones crossed, and the walk."""
     side = int(len(open) ** 0.5)
     figure, axes = style.new(PANEL * len(policies), PANEL + 0.25, columns=len(policies))
     for ax, policy, title in zip(axes, policies, titles, strict=True):

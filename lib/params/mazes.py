@@ -29,11 +29,7 @@ class Mazes(Params):
     arch: list[str] = Field(list(ARCHS), description=f"arms: {', '.join(ARCHS)}")
     n_heads: int = Field(0, ge=0, description="attention heads; 0 = the size's own")
     learning_rate: float = Field(
-        0.02,
-        gt=0,
-        lt=1,
-        allow_inf_nan=False,
-        description="peak learning rate at d_model 32; falls as 1 / sqrt(d_model)",
+        0.02, gt=0, lt=1, allow_inf_nan=False, description="peak, at d_model 32; wider models get less, by its root"
     )
     batch_size: int = Field(32, ge=1, description="mazes per step")
     augment: bool = Field(True, description="show a maze turned or mirrored and with a new goal every epoch")
