@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import results
 from lib.data.benchmark import CATEGORIES, Request
 from lib.figures import specdec_positions, specdec_predicted
 from lib.generators.speculative import vllm_backend
