@@ -132,6 +132,13 @@ def test_the_published_walk_asks_once_per_step(mazes):
         assert wrong.calls == (25 if steps < 0 else steps) >= mazes.shortest[i]
 
 
+def test_the_published_walk_goes_back_only_out_of_dead_ends():
+    corridor = np.array([[2, 12, 2, 9]], np.uint8)  # 0 - 1 - 3 - 2
+    distance, next_steps = data.label(corridor, np.array([2]))
+    mazes = data.Mazes(2, corridor, np.array([2]), np.array([1]), distance, next_steps, 0)
+    assert original.walk(Oracle(distance[0], 1), mazes, 0) == 4, "to 0 and back, then on"
+
+
 def test_accuracy_counts_the_cells_of_the_path_only(mazes):
     best = metrics.bfs_policy(mazes.next_steps)
     on_path = learning.on_path(mazes)
