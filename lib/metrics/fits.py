@@ -16,6 +16,7 @@ for few seeds; its levels are moved as far out as makes it right for a mean (Hes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -138,7 +139,7 @@ class _Problem:
     log_y: np.ndarray
     free: np.ndarray  # bool [4]
 
-    @property
+    @cached_property
     def middle(self) -> float:
         """log x that log A is taken at, so that A and alpha do not pull at each other."""
         return float(np.log(self.once + self.recurrent).mean())
@@ -203,8 +204,9 @@ def _fit(problem: _Problem) -> PowerLaw:
     warm = [best, *[theta for _, theta in ends if not np.allclose(theta, best, rtol=1e-3, atol=1e-3)][:1]]
     rng = np.random.default_rng(SEED)
     counts = rng.multinomial(n, even, size=RESAMPLES) if n > 1 else np.empty((0, 1))
-    thetas = [min((problem.solve(start, w / n) for start in warm), key=lambda end: end[0])[1] for w in counts]
-    draws = np.array([_natural(problem, theta) for theta in thetas]).reshape(-1, 4)
+    different, of = np.unique(counts, axis=0, return_inverse=True)  # of few seeds, many resamples are alike
+    thetas = [min((problem.solve(start, w / n) for start in warm), key=lambda end: end[0])[1] for w in different]
+    draws = np.array([_natural(problem, theta) for theta in thetas]).reshape(-1, 4)[of.ravel()]
     residual = problem.predicted(best)[0][:, None] - problem.log_y
     log_a, alpha, irreducible, phi = (
         _interval(value, draws[:, i], n) for i, value in enumerate(_natural(problem, best))
