@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 from scipy import stats as distributions
+from threadpoolctl import threadpool_limits
 
 from lib.metrics.stats import Interval
 
@@ -195,6 +196,7 @@ class _Problem:
         return sorted(found, key=lambda theta: self.cost(theta, even)[0])[:STARTS]
 
 
+@threadpool_limits.wrap(limits=1)  # the BLAS calls of L-BFGS are tiny: two threads took nine times as long as one
 def _fit(problem: _Problem) -> PowerLaw:
     """The best fit from all starts, then of resampled seeds, each from there and from the next other end, if any."""
     n = problem.log_y.shape[1]
