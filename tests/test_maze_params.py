@@ -39,6 +39,7 @@ def test_one_value_is_a_list_of_one():
         ({"T": 0}, "'T'"),
         ({"train": 0}, "'train'"),
         ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": [0.1, 0.2]}, "2 learning rates do not fit 5 arms"),
         ({"epoch": 5}, "did you mean 'epochs'"),
     ],
 )
@@ -86,13 +87,13 @@ def test_statistics_have_what_they_need():
     assert min(len(some) for name in ("standard", "full") for some in seeds[name].values()) >= 6
     assert {arch for (_, arch), some in seeds["standard"].items() if len(some) >= 30} >= {"loop", "poh", "stack_flops"}
     for found in cells.values():  # every setting of standard and full has one learning rate per arm
-        rates = {(arch, p.learning_rate) for p in found for arch in p.arch}
+        rates = {(arch, p.rate(arch)) for p in found for arch in p.arch}
         assert len(rates) == len(ARCHS)
 
 
 def test_every_arm_gets_the_same_search():
     searched = [cell.resolved() for cell in presets.cells(NAME, "search")]
-    by_arm = {arch: sorted((p.learning_rate, tuple(p.seed)) for p in searched if arch in p.arch) for arch in ARCHS}
+    by_arm = {arch: sorted((p.rate(arch), tuple(p.seed)) for p in searched if arch in p.arch) for arch in ARCHS}
     assert len({tuple(tried) for tried in by_arm.values()}) == 1
     assert len(by_arm["poh"]) >= 3
     used = {

@@ -69,7 +69,7 @@ def describe(params: Parameters, subject: Subject) -> dict[str, Any]:
         "forward_flops": forward,
         "train_flops": maze_sizes.train_flops(forward, steps(params) * min(params.batch_size, params.train)),
     }
-    return asdict(subject) | shape | costs
+    return asdict(subject) | shape | costs | {"learning_rate": params.rate(subject.arch)}
 
 
 def steps(params: Parameters) -> int:
@@ -92,10 +92,10 @@ def trained(params: Parameters, subject: Subject, sets: Sets) -> Trained:
 
 def _facts(params: Parameters, subject: Subject, sets: Sets, device: torch.device) -> dict[str, Any]:
     """Everything that the weights depend on."""
-    chosen = ("R", "T", "epochs", "batch_size", "learning_rate", "augment")
+    chosen = ("R", "T", "epochs", "batch_size", "augment")
     return {
         "subject": asdict(subject) | {"shape": asdict(params.shape(subject.size))},
-        "recipe": {name: getattr(params, name) for name in chosen},
+        "recipe": {name: getattr(params, name) for name in chosen} | {"learning_rate": params.rate(subject.arch)},
         "data": [mazes.digest(sets.train), mazes.digest(sets.validation)],
         "source": cache.source_hash(SOURCE),
         "machine": [torch.__version__, device.type, params.compile],
@@ -114,7 +114,9 @@ def _train(
     if params.compile:
         for block in model.blocks:
             block.compile()
-    recipe = maze_training.Recipe(params.epochs, params.batch_size, params.learning_rate, params.augment, subject.seed)
+    recipe = maze_training.Recipe(
+        params.epochs, params.batch_size, params.rate(subject.arch), params.augment, subject.seed
+    )
     rows: list[dict[str, Any]] = []
     memory = PeakMemory(device)
     memory.start()

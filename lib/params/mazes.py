@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from lib.data import mazes
 from lib.models.maze_sizes import ARCHS, SIZES, Size
 from lib.params.base import ParameterError, Params, nearest
 
+Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 COMPARED = ("maze_size", "min_path", "algorithm", "braid", "train", "test", "epochs", "batch_size", "augment")
 
 
@@ -28,9 +29,7 @@ class Mazes(Params):
     size: list[str] = Field(["nano"], description=f"sizes: {', '.join(SIZES)}")
     arch: list[str] = Field(list(ARCHS), description=f"arms: {', '.join(ARCHS)}")
     n_heads: int = Field(0, ge=0, description="attention heads; 0 = the size's own")
-    learning_rate: float = Field(
-        0.02, gt=0, lt=1, allow_inf_nan=False, description="peak, at d_model 32; wider models get less, by its root"
-    )
+    learning_rate: list[Rate] = Field([0.02], description="peak, at d_model 32 (wider: less); one, or one per arm")
     batch_size: int = Field(32, ge=1, description="mazes per step")
     augment: bool = Field(True, description="show a maze turned or mirrored and with a new goal every epoch")
     algorithm: str = Field("dfs", description=f"how mazes are carved: {', '.join(mazes.ALGORITHMS)}")
@@ -40,10 +39,10 @@ class Mazes(Params):
     compile: bool = Field(False, description="torch.compile the blocks; pays on a GPU")
     threads: int = Field(1, ge=1, description="CPU threads; tiny models are fastest with one")
 
-    @field_validator("seed", "size", "arch", "larger", mode="before")
+    @field_validator("seed", "size", "arch", "larger", "learning_rate", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
+        return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
     @field_validator("min_path", mode="before")
     @classmethod
@@ -85,6 +84,18 @@ class Mazes(Params):
                     f"{self.n_heads} heads do not divide the d_model {width} of {size}; choose a divisor, or 0."
                 )
         return self
+
+    @model_validator(mode="after")
+    def _rates_for_all(self) -> Self:
+        if len(self.learning_rate) not in (1, len(self.arch)):
+            raise ValueError(
+                f"{len(self.learning_rate)} learning rates do not fit {len(self.arch)} arms; give one, or one per arm."
+            )
+        return self
+
+    def rate(self, arch: str) -> float:
+        """The peak learning rate of an arm."""
+        return self.learning_rate[self.arch.index(arch) if len(self.learning_rate) > 1 else 0]
 
     @property
     def least_cells(self) -> int | str:
