@@ -150,7 +150,7 @@ def training(arch: str, name: str, params: Parameters, mazes: Mazes, repeats: in
 def _our_step(arch: str, params: Parameters, name: str, mazes: Mazes) -> Callable[[], object]:
     """An epoch of one batch, with all that an epoch does; the schedule is too long to matter."""
     model = maze.build(arch, params.shape(name), params.R, params.T, seed=0)
-    recipe = Recipe(10**6, len(mazes), params.learning_rate)
+    recipe = Recipe(10**6, len(mazes), params.rate(arch))
     ours = Training(model, mazes, recipe)
     return lambda: ours.run_epoch(lambda: None)
 

@@ -111,7 +111,7 @@ def recipe(
 ) -> list[tuple[float, float]]:
     """Our curve, until the goal is reached, the planned training is over, or the budget is spent."""
     model = maze.build("stack", params.shape(name), params.R, params.T, seed=0)
-    training = Training(model, mazes, Recipe(EPOCHS, params.batch_size, params.learning_rate))
+    training = Training(model, mazes, Recipe(EPOCHS, params.batch_size, params.rate("stack")))
     curve = Curve(lambda: path_accuracy(evaluation.answers(model, judged).policy[-1], judged), budget, goal)
     try:
         for _ in range(EPOCHS):
