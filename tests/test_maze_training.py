@@ -65,6 +65,23 @@ def test_a_stopped_training_goes_on_bit_for_bit(arch, data, tmp_path, monkeypatc
     assert continued[-1]["step"] == 4 * (40 // 16)
 
 
+@pytest.mark.parametrize("damage", ["cut", "text", "other", "metadata"])
+def test_a_checkpoint_that_cannot_be_used_is_said_and_left_behind(damage, data, tmp_path, capsys):
+    checkpoint = tmp_path / "bad.checkpoint"
+    recipe = Recipe(epochs=4, batch_size=16, learning_rate=0.02)
+    wider = Size(d_model=32, n_heads=4, d_ff=24, depth=1)
+    written = Training(maze.build("loop", wider if damage == "other" else SIZE, 2, 2, 3), data, recipe)
+    written.run_epoch(lambda: None)
+    written.save(checkpoint, [])
+    whole = checkpoint.read_bytes()
+    broken = {"cut": whole[: len(whole) // 2], "text": b"{}", "other": whole}
+    broken["metadata"] = whole.replace(b'"training"', b'"tra1ning"')
+    checkpoint.write_bytes(broken[damage])
+    rows = finished("loop", data, checkpoint)[1]
+    assert "training starts anew" in capsys.readouterr().err
+    assert [row["loss"] for row in rows] == [row["loss"] for row in finished("loop", data)[1]]
+
+
 def test_losses_fall_and_seeds_differ(data):
     _, rows = finished("loop", data)
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]

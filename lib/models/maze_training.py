@@ -13,6 +13,7 @@ checkpoint as if it had never been, bit for bit on a CPU.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -40,6 +41,10 @@ ADAM_SHARE = (
 BETAS = (0.9, 0.98)
 CLIP = 1.0  # norm of the gradient
 CHECKPOINT_EVERY = 20.0  # seconds of training between checkpoints, which are written when an epoch ends
+
+
+class CheckpointError(ValueError):
+    """A file that a training cannot go on from; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -159,18 +164,27 @@ class Training:
         temporary.replace(path)
 
     def load(self, path: Path) -> list[dict[str, Any]]:
-        """Go on from a checkpoint; returns the rows that were logged before it."""
-        with safe_open(path, "pt", device=str(self._device)) as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-            facts = json.loads(file.metadata()["training"])
-        names = {name for name, _ in self.model.named_parameters()}
-        self.model.load_state_dict({name: stored[f"model.{name}"] for name in names})
+        """Go on from a checkpoint; returns the rows that were logged before it.
+
+        Raises CheckpointError, with nothing changed, where the file is damaged or of another model.
+        """
+        try:
+            with safe_open(path, "pt", device=str(self._device)) as file:
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+                facts = json.loads(file.metadata()["training"])
+            epoch, seconds, log = facts["epoch"], facts["seconds"], facts["log"]
+            weights = {name: stored[f"model.{name}"] for name, _ in self.model.named_parameters()}
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is no checkpoint of this training ({error})") from None
+        if any(weights[name].shape != p.shape for name, p in self.model.named_parameters()):
+            raise CheckpointError(f"{path} is the checkpoint of a model of another shape")
+        self.model.load_state_dict(weights)
         for name, parameter in self.model.named_parameters():
             state = self._optimizer_of(parameter).state[parameter]
             prefix = f"optimizer.{name}/"
             state.update({key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)})
-        self.epoch, self.seconds = facts["epoch"], facts["seconds"]
-        return facts["log"]
+        self.epoch, self.seconds = epoch, seconds
+        return log
 
     def _tensors(self) -> dict[str, Tensor]:
         """Weights and optimizer states by name."""
@@ -222,7 +236,7 @@ def train(
     """
     torch.set_flush_denormal(True)  # squared ReLUs leave numbers that slow CPUs down by several times
     training = Training(model, data, recipe)
-    rows = training.load(checkpoint) if checkpoint and checkpoint.exists() else []
+    rows = _resume(training, checkpoint) if checkpoint and checkpoint.exists() else []
     for row in rows:
         log(row)
     for _ in range(training.epoch * training.steps):
@@ -237,3 +251,12 @@ def train(
         if checkpoint and training.seconds - written >= CHECKPOINT_EVERY:
             training.save(checkpoint, rows)
             written = training.seconds
+
+
+def _resume(training: Training, checkpoint: Path) -> list[dict[str, Any]]:
+    """The rows of the epochs before the checkpoint; none, which is said, where it cannot be used."""
+    try:
+        return training.load(checkpoint)
+    except CheckpointError as error:
+        print(f"{error}: training starts anew.", file=sys.stderr)
+        return []
