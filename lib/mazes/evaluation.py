@@ -28,7 +28,7 @@ from lib.models.maze import MazeModel, Trace
 from lib.models.maze_sizes import RECURRENT
 from lib.models.maze_training import Batch, loss_of
 
-CELLS = 40_000  # cells per forward: bounds the memory of attention's scores
+CELLS = 10_000  # cells per forward: bounds the memory of attention's scores, and 40,000 were slower on a CPU
 BINS = 5  # of path lengths, as full as each other
 
 

@@ -9,7 +9,7 @@ from lib.data.mazes import Mazes
 from lib.params.mazes import Mazes as Parameters
 
 TEST, VALIDATION, LARGER, LOOPS = 10_000, 20_000, 30_000, 40_000  # added to the seed; the first as published
-FEW = 400  # mazes of each larger side at most: they cost several times as much, and seeds are the replicates
+FEW = 400  # mazes at most of a larger side, which costs several times as much, or with loops: seeds are the replicates
 OPENED = 0.5  # share of dead ends opened in the test mazes with loops
 
 
@@ -40,5 +40,5 @@ def make(params: Parameters, seed: int) -> Sets:
     test = mazes.make(side, params.test, seed + TEST, exclude=taken, **asked)
     few = min(params.test, FEW)
     larger = {side + more: mazes.make(side + more, few, seed + LARGER, **about) for more in params.larger}
-    loops = mazes.make(side, params.test, seed + LOOPS, params.algorithm, OPENED, exclude=taken)
+    loops = mazes.make(side, few, seed + LOOPS, params.algorithm, OPENED, exclude=taken)
     return Sets(train, validation, test, larger, loops)
