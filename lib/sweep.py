@@ -175,10 +175,11 @@ def _say(text: str) -> None:
 
 def table(tasks: list[Task]) -> str:
     """The cells as text, one line each: what varies, GPUs, whether it runs alone, whether it is done."""
-    lines = [f"{'run':28} {'GPUs':>4}  {'beside others':13}  state"]
+    width = max((len(task.cell.label) for task in tasks), default=0)
+    lines = [f"{'run':{width}} {'GPUs':>4}  {'beside others':13}  state"]
     for task in tasks:
         beside = "no" if task.cell.exclusive else "yes"
-        lines.append(f"{task.cell.label:28} {task.cell.gpus:>4}  {beside:13}  {task.state}")
+        lines.append(f"{task.cell.label:{width}} {task.cell.gpus:>4}  {beside:13}  {task.state}")
     return "\n".join(lines)
 
 
