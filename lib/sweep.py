@@ -175,7 +175,7 @@ def _say(text: str) -> None:
 
 def table(tasks: list[Task]) -> str:
     """The cells as text, one line each: what varies, GPUs, whether it runs alone, whether it is done."""
-    width = max((len(task.cell.label) for task in tasks), default=0)
+    width = max((len(task.cell.label) for task in tasks), default=len("run"))
     lines = [f"{'run':{width}} {'GPUs':>4}  {'beside others':13}  state"]
     for task in tasks:
         beside = "no" if task.cell.exclusive else "yes"
