@@ -87,7 +87,7 @@ def _bins(ax: Axes, sides: pd.DataFrame, bins: pd.DataFrame) -> None:
 def _title(what: str, part: pd.DataFrame, table: pd.DataFrame, size: str) -> str:
     """What the panel shows, with its n: mazes per point and seeds."""
     own, seeds = part[part["size"] == size], table[table["size"] == size]
-    return f"{what}; mazes: n = {mazes.spread(own.n_test)}; {mazes.replicates(seeds)}" if len(own) else what
+    return f"{what}\nmazes: n = {mazes.spread(own.n_test)}; {mazes.replicates(seeds)}" if len(own) else what
 
 
 def _legend(figure: Figure, sides: pd.DataFrame) -> None:
