@@ -176,4 +176,5 @@ def _has(cell: Cell, name: str, value: Any) -> bool:
         given = _with(cell, {name: value}).resolved()
     except ParameterError:
         return False  # no such value, or one that contradicts the rest of the cell
-    return getattr(given, name) == getattr(cell.resolved(), name)
+    wanted, there = getattr(given, name), getattr(cell.resolved(), name)
+    return wanted == there or (isinstance(wanted, list) and set(wanted) <= set(there))

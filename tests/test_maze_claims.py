@@ -15,7 +15,7 @@ from lib.claims.advantage import MARGIN
 from lib.metrics import paired, stats
 
 ADVANTAGES = {  # claims about one arm being ahead of another
-    "3a/recurrence": ("loop", "stack"),
+    "3a/recurrence": ("loop", "stack_params"),
     "3a/q1-equal-parameters": ("poh", "stack_params"),
     "3a/q1-equal-flops": ("poh", "stack_flops"),
     "3a/q1-routing": ("poh", "loop"),
@@ -89,7 +89,7 @@ def test_an_advantage_is_tested_as_scipy_tests_pairs_of_seeds():
 
 def test_an_advantage_that_counts_as_none_is_no_support_and_the_ledger_says_so():
     made = noisy(np.random.default_rng(2), 2, 0.5)
-    found = one("3a/recurrence", models(loop=made["poh"], stack=made["stack"]))
+    found = one("3a/recurrence", models(loop=made["poh"], stack_params=made["stack"]))
     assert found.verdict == "not supported"
     assert found.finding.low > 0
     assert found.finding.remark.startswith("There is a difference, but one that counts as none.")
@@ -221,12 +221,12 @@ def test_what_a_seed_does_to_both_arms_alike_cancels():
 
 
 def test_a_mean_over_sizes_is_taken_where_most_seeds_are():
-    rows = models(loop=50, stack=30)
+    rows = models(loop=50, stack_params=30)
     rows = rows[(rows["size"] == "micro") | (rows.seed < 3)]
     found = one("3a/recurrence", rows).finding
     assert found.n == 8
     assert found.statistic.endswith("at micro, which has most seeds")
-    assert "nano +20.0 (loop 50.0 %, stack 30.0 %; 3 seeds)" in found.remark
+    assert "nano +20.0 (loop 50.0 %, stack_params 30.0 %; 3 seeds)" in found.remark
 
 
 def test_other_settings_are_not_mixed_in_and_of_a_model_trained_twice_the_newest_counts():

@@ -15,6 +15,7 @@ def test_one_value_is_a_list_of_one():
     assert config_hash(one) == config_hash(many)
     assert resolve(NAME, {"min_path": 160, "maze_size": 20}).least_cells == 160
     assert resolve(NAME, {}).least_cells == "auto"
+    assert resolve(NAME, {"size": "[pico, nano]"}).size == ["pico", "nano"]  # as papermill's -p passes it
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,9 @@ def test_one_value_is_a_list_of_one():
         ({"seed": [1, 1]}, "'seed' lists a value twice"),
         ({"seed": -1}, "none may be below 0"),
         ({"seed": ["a"]}, "should be a whole number"),
-        ({"larger": [-2]}, "none may be below 0"),
+        ({"larger": [0]}, "none may be below 1"),
+        ({"device": "cdua"}, "'device'"),
+        ({"size": "[pico, nanoo]"}, "did you mean 'nano'"),
         ({"maze_size": 1}, "maze_size"),
         ({"maze_size": 180, "larger": [5]}, "side of 2 to"),
         ({"min_path": 1000}, "has 2 to 36 cells"),

@@ -89,6 +89,15 @@ def test_losses_fall_and_seeds_differ(data):
     assert other[-1]["loss"] != rows[-1]["loss"] == same[-1]["loss"]
 
 
+def test_training_leaves_small_numbers_to_others(data):
+    tiny = torch.tensor([1e-40])
+    finished("stack", data)
+    assert (tiny / 2).item() > 0
+    with pytest.raises(KeyboardInterrupt):
+        finished("stack", data, stop=2)
+    assert (tiny / 2).item() > 0
+
+
 def test_with_augmentation_mazes_are_shown_anew_and_without_as_they_are(data):
     model = maze.build("stack", SIZE, 2, 2, seed=0)
     training = Training(model, data, Recipe(2, 16, 0.01, augment=False))

@@ -28,7 +28,7 @@ from lib.models.maze_training import Recipe, Training
 from lib.params.mazes import Mazes as Parameters
 
 LEARNED = 0.05  # accuracy above chance that noise does not reach
-EPOCHS = 2  # what our training is planned for; its schedule follows from it
+EPOCHS = 4  # what our training is planned for; its schedule follows from it
 FIRST, FURTHER = 0.25, 1.2  # seconds of training until the first look, and from then on by which factor
 ORDER = 7  # seed of the order in which the published loop sees mazes
 

@@ -99,12 +99,20 @@ def accuracy_or_optimality(rows: pd.DataFrame) -> Finding | None:
     gained = (both[0] - both[1]).dropna()
     if gained.empty:
         return None
+    ours, theirs = _shortest(reached.ours, shortest.ours), _shortest(reached.theirs, shortest.theirs)
     remark = (
         f"The advantage is {both[0].mean():+.1f} points in accuracy and {both[1].mean():+.1f} in optimality, on mazes "
-        "with loops: in perfect mazes there is one way only, and the two are the same by construction."
+        "with loops: in perfect mazes there is one way only, and the two are the same by construction. Of the walks "
+        f"that arrive, {ours:.0f} % of poh's and {theirs:.0f} % of stack's are shortest: who arrives more often gains "
+        "more in accuracy, however it walks."
     )
     statistic = "poh's advantage over stack in accuracy minus that in optimality"
     return ahead(gained.to_numpy(), reached.source, statistic=statistic, remark=remark)
+
+
+def _shortest(reached: pd.DataFrame, shortest: pd.DataFrame) -> float:
+    """Percent of an arm's walks to the goal that are shortest, over all sizes and seeds."""
+    return 100 * float(shortest.sum().sum() / max(reached.sum().sum(), 1e-9))
 
 
 def kept(rows: pd.DataFrame, large: Chosen, medium: Chosen) -> Finding | None:

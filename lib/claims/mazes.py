@@ -29,15 +29,15 @@ def claims() -> list[Claim]:
 
 
 def _recurrence() -> Claim:
-    text = "At equal parameters, recurrence beats the stack: the same blocks, run through R times."
-    return _ahead("recurrence", text, "loop", "stack")
+    text = "Recurrence beats a stack of no fewer parameters: the same blocks, run through R times."
+    return _ahead("recurrence", text, "loop", "stack_params")
 
 
 def _what_remains() -> list[Claim]:
     same = "PoH-HRM solves more mazes than"
     return [
         _ahead("q1-equal-parameters", f"{same} a stack of as many parameters.", "poh", "stack_params"),
-        _ahead("q1-equal-flops", f"{same} a stack of as many FLOPs.", "poh", "stack_flops"),
+        _ahead("q1-equal-flops", f"{same} a stack of as many FLOPs (within 4 %).", "poh", "stack_flops"),
         _ahead("q1-routing", f"{same} the same recurrence without its routing and controller.", "poh", "loop"),
     ]
 

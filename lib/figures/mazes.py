@@ -27,7 +27,7 @@ RECURRENT = ("loop", "poh")
 LABELS = {
     "stack": "stack (baseline)",
     "stack_params": "stack_params (parameters of poh)",
-    "stack_flops": "stack_flops (FLOPs of poh)",
+    "stack_flops": "stack_flops (FLOPs of loop)",
 }
 AGAINST = ("stack", "stack_params", "loop", "stack_flops")  # what poh is compared with
 PERCENTAGES = ("accuracy", "optimality", "cell_accuracy", "accuracy_2R", "optimality_2R", "val_accuracy")

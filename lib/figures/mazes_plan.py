@@ -100,11 +100,12 @@ def _size(part: pd.DataFrame, loops: pd.DataFrame, size: str) -> dict[str, objec
     ahead = {arm: _advantage(own, arm) for arm in mazes.AGAINST}
     shape = next(arms[arm] for arm in (*OF_THE_SIZE, *arms) if arm in arms)
     row = {"size": size} | {name: shape[name] for name in SHAPE}
+    both = set(own.seed[own.arch == "stack"]) & set(own.seed[own.arch == "poh"])
     for key, arm in (("baseline", "stack"), ("poh", "poh")):
-        known = arms.get(arm)
-        row[f"{key}_params"] = known and known["parameters"]
-        row[f"{key}_acc"] = known and known["accuracy"]["estimate"]
-        row[f"{key}_opt"] = known and known["optimality"]["estimate"]
+        rows = own[(own.arch == arm) & (own.seed.isin(both) | (not both))]  # so that the advantage is their difference
+        row[f"{key}_params"] = int(rows.parameters.iloc[0]) if len(rows) else None
+        row[f"{key}_acc"] = _interval(rows.accuracy)["estimate"] if len(rows) else None
+        row[f"{key}_opt"] = _interval(rows.optimality)["estimate"] if len(rows) else None
     row["poh_advantage_acc"] = ahead["stack"] and ahead["stack"]["accuracy"]["estimate"]
     row["poh_advantage_opt"] = ahead["stack"] and ahead["stack"]["optimality"]["estimate"]
     return row | {"arms": arms, "advantages": ahead}

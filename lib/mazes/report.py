@@ -51,7 +51,8 @@ def differences(table: pd.DataFrame, arch: str = "poh") -> pd.DataFrame:
     result = table[table.protocol == "result"]
     wide = 100 * result.pivot_table(index=["size", "seed"], columns="arch", values="accuracy")
     rows = []
-    for size, part in wide.groupby(level="size", sort=False):
+    for size in result["size"].unique():  # in the order of the run, from small to large
+        part = wide.loc[[size]]
         for other in part.columns.drop(arch, errors="ignore"):
             gaps = (part[arch] - part[other]).dropna().to_numpy() if arch in part else []
             if len(gaps):

@@ -38,7 +38,8 @@ def make(params: Parameters, seed: int) -> Sets:
     taken |= set(mazes.hashes(mazes.orbit(validation.open)))
     asked = about | {"min_path": params.least_cells}
     test = mazes.make(side, params.test, seed + TEST, exclude=taken, **asked)
+    taken |= set(mazes.hashes(mazes.orbit(test.open)))
     few = min(params.test, FEW)
-    larger = {side + more: mazes.make(side + more, few, seed + LARGER, **about) for more in params.larger}
+    larger = {side + more: mazes.make(side + more, few, seed + LARGER, **asked) for more in params.larger}
     loops = mazes.make(side, few, seed + LOOPS, params.algorithm, OPENED, exclude=taken)
     return Sets(train, validation, test, larger, loops)

@@ -10,8 +10,8 @@
 
 All see the same input (the open sides of each cell, and where the goal is) and answer with a direction for every cell,
 so one forward serves every start: where a walk begins is nothing a model has to know. All are read out R times, evenly
-over their depth, and every read-out is trained; the last is the answer. The loops can be read out more often than they
-were trained to.
+over their depth (a stack of fewer blocks after each), and every read-out is trained; the last is the answer. The loops
+can be read out more often than they were trained to.
 """
 
 import math

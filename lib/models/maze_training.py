@@ -15,7 +15,8 @@ checkpoint as if it had never been, bit for bit on a CPU.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,6 @@ def train(
         checkpoint: a file to go on from where it exists, and to write while training; `log` is called again with the
             rows of the epochs that it holds.
     """
-    torch.set_flush_denormal(True)  # squared ReLUs leave numbers that slow CPUs down by several times
     training = Training(model, data, recipe)
     rows = _resume(training, checkpoint) if checkpoint and checkpoint.exists() else []
     for row in rows:
@@ -243,7 +243,8 @@ def train(
         progress()
     written = training.seconds
     while training.epoch < recipe.epochs:
-        of_epoch = training.run_epoch(progress)
+        with _without_denormals():
+            of_epoch = training.run_epoch(progress)
         steps = training.epoch * training.steps
         seen = {"epoch": training.epoch, "step": steps, "mazes": steps * min(recipe.batch_size, len(data.open))}
         rows.append(seen | of_epoch | {"train_s": training.seconds} | judge(model))
@@ -251,6 +252,16 @@ def train(
         if checkpoint and training.seconds - written >= CHECKPOINT_EVERY:
             training.save(checkpoint, rows)
             written = training.seconds
+
+
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    """Numbers too small for full precision are 0 inside: squared ReLUs leave many, and CPUs take many times as long."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)  # it holds for the whole thread, whatever else runs there
 
 
 def _resume(training: Training, checkpoint: Path) -> list[dict[str, Any]]:

@@ -31,7 +31,10 @@ class Muon(torch.optim.Optimizer):
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             used = [p for p in group["params"] if p.grad is not None]
-            buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in used]
+            for p in used:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            buffers = [self.state[p]["momentum"] for p in used]
             gradients = [p.grad for p in used]
             torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, buffers, group["momentum"])

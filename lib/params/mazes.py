@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Self
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from lib.data import mazes
@@ -35,13 +36,18 @@ class Mazes(Params):
     algorithm: str = Field("dfs", description=f"how mazes are carved: {', '.join(mazes.ALGORITHMS)}")
     braid: float = Field(0.0, ge=0, le=1, description="share of dead ends that are opened, which makes loops")
     larger: list[int] = Field([2], description="also test on mazes with so many cells more per side")
-    device: str = Field("auto", min_length=1, description="auto, cpu, cuda, cuda:1, ...")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, ...")
     compile: bool = Field(False, description="torch.compile the blocks; pays on a GPU")
     threads: int = Field(1, ge=1, description="CPU threads; tiny models are fastest with one")
 
     @field_validator("seed", "size", "arch", "larger", "learning_rate", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("["):  # papermill's -p hands a list over as text
+            try:
+                value = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise ValueError(f"{value!r} cannot be read as a list; write it as [a, b].") from None
         return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
     @field_validator("min_path", mode="before")
@@ -65,8 +71,9 @@ class Mazes(Params):
             raise ValueError(f"Parameter {info.field_name!r} is empty; list at least one.")
         if len(set(values)) < len(values):
             raise ValueError(f"Parameter {info.field_name!r} lists a value twice; list each once.")
-        if any(isinstance(value, int) and value < 0 for value in values):
-            raise ValueError(f"Parameter {info.field_name!r} is {values}, but none may be below 0.")
+        least = 1 if info.field_name == "larger" else 0
+        if any(isinstance(value, int) and value < least for value in values):
+            raise ValueError(f"Parameter {info.field_name!r} is {values}, but none may be below {least}.")
         return values
 
     @model_validator(mode="after")
@@ -112,7 +119,8 @@ class Mazes(Params):
     def folder_label(self) -> str:
         """The label, or else what sizes and arms are trained, with how many refinements."""
         arms = "all" if len(self.arch) == len(ARCHS) else "-".join(self.arch)
-        return self.label or f"{'-'.join(self.size)}_{arms}_R{self.R}"
+        name = f"{'-'.join(self.size)}_{arms}_R{self.R}_T{self.T}" + (f"_h{self.n_heads}" if self.n_heads else "")
+        return self.label or name + (f"_lr{self.learning_rate[0]:g}" if len(self.learning_rate) == 1 else "")
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:

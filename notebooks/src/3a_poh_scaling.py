@@ -63,8 +63,8 @@ run = runs.open_run("3a_poh_scaling", globals())
 # %% [markdown]
 # ## The arms
 #
-# All are made of one block and trained by one recipe; each is read out R times on its way, and every read-out is
-# trained. Two rows to compare: `stack_params` has the parameters of `poh`, `stack_flops` its arithmetic (MFLOP: one
+# All are made of one block and trained by one recipe; each is read out R times on its way (a stack of fewer blocks after
+# each), and every read-out is trained. Two rows to compare: `stack_params` has the parameters of `poh`, `stack_flops` its arithmetic (MFLOP: one
 # forward over one maze). The second table has the published plan's five sizes: the parameters it took them for, those of
 # its own models on 16 x 16 mazes, and of ours.
 
@@ -95,10 +95,10 @@ table = results.frame(run, rows)
 # %% [markdown]
 # ## What came of it
 #
-# In percent, means over seeds; one seed is an anecdote. The rows without a size are walkers without a model: `random` goes
-# any open way, `manhattan` goes towards the goal and does not see walls (it has to fail, else the mazes would be no
-# test of anything), `bfs` knows the way. In mazes without loops every walk that arrives is a shortest one, so accuracy
-# and optimality are the same there; the protocol `loops` has mazes where they may differ.
+# In percent, means over seeds; one seed is an anecdote. The rows without a size are walkers without a model: `random` has
+# drawn one open way for each cell, `manhattan` goes towards the goal and does not see walls (it has to fail, else the
+# mazes would be no test of anything), `bfs` knows the way. In mazes without loops every walk that arrives is a shortest
+# one, so accuracy and optimality are the same there; the protocol `loops` has mazes where they may differ.
 #
 # Second table: what PoH-HRM solves more than each other arm, in percentage points, paired by seed. `detectable` is the
 # difference that so many seeds find in four of five cases; one seed finds nothing.
