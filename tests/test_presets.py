@@ -149,3 +149,10 @@ def test_the_published_grid():
         params = cell.resolved()
         assert (params.prompts, params.dtype, params.threshold, cell.gpus) == (10, "float16", 0.055, 1)
         assert cell.exclusive
+
+
+def test_a_filter_on_a_list_finds_the_cells_that_hold_it():
+    found = presets.cells("3a_poh_scaling", "quick", only=["arch=poh"])
+    assert [cell.resolved().arch for cell in found] == [["poh", "stack", "stack_params"]]
+    with pytest.raises(ParameterError, match=r"No cell of preset 'quick' has arch"):
+        presets.cells("3a_poh_scaling", "quick", only=["arch=[poh, loop]"])
