@@ -169,12 +169,17 @@ def _matching(grid: list[Cell], filters: list[tuple[str, Any]], preset: str) -> 
 
 
 def _has(cell: Cell, name: str, value: Any) -> bool:
-    """Whether giving the cell this value would leave it as it is: so `Qwen2.5-7B` also finds its full hub id."""
+    """Whether giving the cell this value would leave it as it is: so `Qwen2.5-7B` also finds its full hub id.
+
+    A parameter that is a list has what it contains.
+    """
     if value == "all":
         return True
+    there = getattr(cell.resolved(), name)
+    whole = isinstance(there, list)
     try:
-        given = _with(cell, {name: value}).resolved()
+        given = resolve(cell.experiment, {name: value}) if whole else _with(cell, {name: value}).resolved()
     except ParameterError:
         return False  # no such value, or one that contradicts the rest of the cell
-    wanted, there = getattr(given, name), getattr(cell.resolved(), name)
-    return wanted == there or (isinstance(wanted, list) and set(wanted) <= set(there))
+    wanted = getattr(given, name)
+    return set(wanted) <= set(there) if whole else wanted == there
