@@ -7,6 +7,7 @@ that is a multiple of 1 / N_TEST comes back exactly.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -42,19 +43,6 @@ def planted(sizes: Sequence[str], arms: Iterable[str] = ARMS) -> dict[tuple[str,
     return {(size, arm): min(0.99, ACCURACY[arm] + GROWTH * i) for i, size in enumerate(sizes) for arm in arms}
 
 
-def results(
-    sizes: Sequence[str] = ("nano", "micro", "mini"),
-    arms: Sequence[str] = ARMS,
-    seeds: int = 3,
-    accuracy: Planted | None = None,
-    noise: float = 0.02,
-    rng_seed: int = 0,
-    maze_size: int = MAZE_SIZE,
-) -> pd.DataFrame:
-    """One row of protocol "result" per size, arm and seed."""
-    return pd.DataFrame(_per_model(_result, sizes, arms, seeds, accuracy, noise, rng_seed, maze_size))
-
-
 def rows(
     sizes: Sequence[str] = ("nano", "micro", "mini"),
     arms: Sequence[str] = ARMS,
@@ -63,14 +51,18 @@ def rows(
     noise: float = 0.02,
     rng_seed: int = 0,
     maze_size: int = MAZE_SIZE,
+    results_alone: bool = False,
 ) -> pd.DataFrame:
-    """Every protocol. Columns that a protocol lacks are NaN, as in tables loaded from runs."""
+    """Every protocol, or `result` alone. Columns that a protocol lacks are NaN, as in tables loaded from runs."""
     made = []
-    for protocol in (_epochs, _result, _refinements, _larger, _loops, _lengths):
+    for protocol in (_result,) if results_alone else (_epochs, _result, _refinements, _larger, _loops, _lengths):
         made += _per_model(protocol, sizes, arms, seeds, accuracy, noise, rng_seed, maze_size)
-    for seed in range(seeds):
+    for seed in range(0 if results_alone else seeds):
         made += _references(seed, maze_size)
     return pd.DataFrame(made)
+
+
+results = partial(rows, results_alone=True)
 
 
 def _per_model(
@@ -138,7 +130,7 @@ def _result(model: dict, share: float) -> list[dict]:
             "protocol": "result", "accuracy": share, "optimality": share, "cell_accuracy": 0.5 + share / 2,
             "loss": _loss(share), "n_test": N_TEST, "solved": "1" * solved + "0" * (N_TEST - solved),
             "data_hash": f"{model['maze_size']}-{model['seed']}", "min_path": MIN_PATH, "capped": 0,
-            "train_mazes": TRAIN_MAZES, "train_s": 1.5 * EPOCHS, "eval_s": 0.1, "peak_memory_bytes": 10**8,
+            "train_mazes": TRAIN_MAZES, "train_s": 1.5 * EPOCHS, "peak_memory_bytes": 10**8,
         }
     ]  # fmt: skip
 

@@ -25,6 +25,7 @@ from lib.figures import (
     style,
 )
 from lib.figures import __main__ as cli
+from lib.metrics import paired as pairing
 
 NAMES = ("3a_scaling", "3a_pareto", "3a_training", "3a_refinement", "3a_larger", "3a_routing")
 SIZES = ("nano", "micro", "mini")
@@ -163,7 +164,10 @@ class TestSelection:
 
     def test_of_as_many_the_larger_mazes(self):
         both = [synthetic.results(ONE), synthetic.results(ONE, maze_size=12)]
-        assert mazes.setting(pd.concat(both)).maze_size == mazes.setting(pd.concat(both[::-1])).maze_size == 12
+        assert pairing.setting(pd.concat(both)).maze_size == pairing.setting(pd.concat(both[::-1])).maze_size == 12
+
+    def test_every_kind_of_row_about_a_model_can_be_drawn(self):
+        assert set(mazes.PROTOCOLS) == set(pairing.PROTOCOLS)
 
     def test_models_that_differ_in_something_else_are_not_averaged(self, rows):
         """As in a search over learning rates, whose cells share size, arm and seed."""

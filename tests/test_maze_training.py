@@ -257,13 +257,13 @@ def test_answers_do_not_depend_on_how_many_mazes_are_asked_at_once(data, monkeyp
 
 
 def test_tables_say_what_the_rows_do(rows):
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).assign(maze_size=4, R=2, T=2)
     found = report.scores(table)
     by_hand = 100 * np.mean([r["accuracy"] for r in rows if r["protocol"] == "result" and r["arch"] == "poh"])
     assert found.loc[("pico", "poh"), "accuracy"] == pytest.approx(by_hand, abs=0.05)
     assert found.loc[("", "bfs"), "accuracy"] == 100
     gaps = report.differences(table)
-    assert gaps.loc[("pico", "poh - loop"), "seeds"] == 2
+    assert gaps.loc[("pico", "poh - loop"), "n"] == 2
     assert json.dumps(report.summary(table), default=float)
 
 

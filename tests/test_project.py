@@ -108,7 +108,17 @@ ALLOWED = {
     "generators": {"data", "models", "metrics.cost"},
 }
 COMMANDS = {"console"}  # of a room's own command lines
-DRAWN = ("stats", "predictions", "acceptance", "speculation", "replay", "lossless", "mazes", "fits")  # no torch
+DRAWN = (
+    "stats",
+    "predictions",
+    "acceptance",
+    "speculation",
+    "replay",
+    "lossless",
+    "mazes",
+    "fits",
+    "paired",
+)  # no torch
 TOP = {"bench", "claims", "sweep"}  # import what they like, and nobody but each other and notebooks imports them
 PROTOCOLS = {"specdec": {"bench", "claims"}, "mazes": {"bench", "claims"}}  # of one experiment
 IMPORTERS = dict.fromkeys(TOP, TOP) | PROTOCOLS

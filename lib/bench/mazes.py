@@ -39,7 +39,7 @@ from lib.metrics.cost import PeakMemory
 from lib.models import maze
 from lib.models.maze_training import Recipe, Training
 from lib.params import resolve
-from lib.params.mazes import Mazes as Parameters
+from lib.params.mazes import PohScaling
 
 ARMS = ("stack", "poh")
 SIDES = (8, 12, 16, 20, 30)  # of the mazes that are carved
@@ -87,7 +87,7 @@ def command(
 
 
 def measure(
-    params: Parameters, learning: Parameters, repeats: int, budget: float, walks: int
+    params: PohScaling, learning: PohScaling, repeats: int, budget: float, walks: int
 ) -> Iterator[dict[str, Any]]:
     """Every row, part by part."""
     yield from carving(repeats)
@@ -138,7 +138,7 @@ def carving(repeats: int) -> Iterator[dict[str, Any]]:
         yield {"protocol": "carve", "side": side, "n": CARVED, "maze_us": 1e6 * min(seconds) / CARVED}
 
 
-def training(arch: str, name: str, params: Parameters, mazes: Mazes, repeats: int) -> Iterator[dict[str, Any]]:
+def training(arch: str, name: str, params: PohScaling, mazes: Mazes, repeats: int) -> Iterator[dict[str, Any]]:
     """Rows of one step each on the same mazes, ours and theirs by turns, after an untimed one."""
     steps = {"ours": _our_step(arch, params, name, mazes), "theirs": _their_step(arch, params, name, mazes)}
     for repeat in range(-1, repeats):
@@ -149,7 +149,7 @@ def training(arch: str, name: str, params: Parameters, mazes: Mazes, repeats: in
                 yield about | {"seconds": seconds, "mazes_per_s": len(mazes) / seconds}
 
 
-def _our_step(arch: str, params: Parameters, name: str, mazes: Mazes) -> Callable[[], object]:
+def _our_step(arch: str, params: PohScaling, name: str, mazes: Mazes) -> Callable[[], object]:
     """An epoch of one batch, with all that an epoch does; the schedule is too long to matter."""
     model = maze.build(arch, params.shape(name), params.R, params.T, seed=0)
     recipe = Recipe(10**6, len(mazes), params.rate(arch))
@@ -157,12 +157,12 @@ def _our_step(arch: str, params: Parameters, name: str, mazes: Mazes) -> Callabl
     return lambda: ours.run_epoch(lambda: None)
 
 
-def _their_step(arch: str, params: Parameters, name: str, mazes: Mazes) -> Callable[[], object]:
+def _their_step(arch: str, params: PohScaling, name: str, mazes: Mazes) -> Callable[[], object]:
     theirs = original.Training(original.Original(arch, params.shape(name), mazes.side, params.R), mazes)
     return lambda: theirs.step(torch.arange(len(mazes)))
 
 
-def memory(name: str, params: Parameters) -> Iterator[dict[str, Any]]:
+def memory(name: str, params: PohScaling) -> Iterator[dict[str, Any]]:
     """Rows of the peak of training steps, in bytes above what the process held before them."""
     for arch in ARMS:
         for who in ("ours", "theirs"):
@@ -171,7 +171,7 @@ def memory(name: str, params: Parameters) -> Iterator[dict[str, Any]]:
             yield {"protocol": "memory", "size": name, "arch": arch, "who": who, "peak_memory_bytes": peak}
 
 
-def peak_of_steps(who: str, arch: str, name: str, params: Parameters) -> int | None:
+def peak_of_steps(who: str, arch: str, name: str, params: PohScaling) -> int | None:
     """Peak memory of training steps in this process, which should be a fresh one."""
     torch.set_num_threads(1)
     make = {"ours": _our_step, "theirs": _their_step}[who]
@@ -184,7 +184,7 @@ def peak_of_steps(who: str, arch: str, name: str, params: Parameters) -> int | N
     return meter.stop()
 
 
-def evaluate(params: Parameters, walks: int) -> dict[str, Any]:
+def evaluate(params: PohScaling, walks: int) -> dict[str, Any]:
     """The row of walking: their seconds per maze by one forward per step, ours by one forward for all and a walk.
 
     Both are stacks of the first size, untrained, so their walks are about as long as such walks can be.

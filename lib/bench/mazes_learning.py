@@ -25,7 +25,7 @@ from lib.data.mazes import Mazes
 from lib.mazes import evaluation
 from lib.models import maze
 from lib.models.maze_training import Recipe, Training
-from lib.params.mazes import Mazes as Parameters
+from lib.params.mazes import PohScaling
 
 LEARNED = 0.05  # accuracy above chance that noise does not reach
 EPOCHS = 4  # what our training is planned for; its schedule follows from it
@@ -62,7 +62,7 @@ class Curve:
         self._began = self.clock()
 
 
-def race(name: str, params: Parameters, budget: float) -> Iterator[dict[str, Any]]:
+def race(name: str, params: PohScaling, budget: float) -> Iterator[dict[str, Any]]:
     """Rows of both curves for the size `name`, and last a row with the ratio (None where ours missed the goal)."""
     mazes = data.make(params.maze_size, params.train, seed=0)
     taken = set(data.hashes(data.orbit(mazes.open)))
@@ -92,7 +92,7 @@ def first(curve: list[tuple[float, float]], goal: float) -> float | None:
     return next((seconds for seconds, accuracy in curve if accuracy >= goal), None)
 
 
-def published(name: str, params: Parameters, mazes: Mazes, judged: Mazes, budget: float) -> list[tuple[float, float]]:
+def published(name: str, params: PohScaling, mazes: Mazes, judged: Mazes, budget: float) -> list[tuple[float, float]]:
     """The published loop's curve: every maze once an epoch, in shuffled order, until the budget is spent."""
     model = original.Original("stack", params.shape(name), mazes.side, params.R)
     training, order = original.Training(model, mazes), torch.Generator().manual_seed(ORDER)
@@ -107,7 +107,7 @@ def published(name: str, params: Parameters, mazes: Mazes, judged: Mazes, budget
 
 
 def recipe(
-    name: str, params: Parameters, mazes: Mazes, judged: Mazes, budget: float, goal: float
+    name: str, params: PohScaling, mazes: Mazes, judged: Mazes, budget: float, goal: float
 ) -> list[tuple[float, float]]:
     """Our curve, until the goal is reached, the planned training is over, or the budget is spent."""
     model = maze.build("stack", params.shape(name), params.R, params.T, seed=0)

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.figures import Undrawable, style
-from lib.metrics import stats
+from lib.metrics import paired, stats
+from lib.metrics.paired import Setting
 
 EXPERIMENT = "3a_poh_scaling"
 ARMS = ("stack", "stack_params", "loop", "poh", "stack_flops")  # fixes order and colours; others follow by name
@@ -33,17 +34,6 @@ AGAINST = ("stack", "stack_params", "loop", "stack_flops")  # what poh is compar
 PERCENTAGES = ("accuracy", "optimality", "cell_accuracy", "accuracy_2R", "optimality_2R", "val_accuracy")
 BEYOND = {"color": "0.93", "zorder": 0, "lw": 0}  # behind refinements that were not trained
 INTERVAL = ["estimate", "low", "high", "n"]
-
-
-class Setting(NamedTuple):
-    """What all models of one figure have in common."""
-
-    maze_size: int
-    R: int
-    T: int
-
-    def __str__(self) -> str:
-        return f"{self.maze_size} x {self.maze_size} mazes, R = {self.R}, T = {self.T}"
 
 
 class Protocol(NamedTuple):
@@ -69,7 +59,7 @@ def protocol(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     Undrawable where there are none, or where a size, arm and seed were trained more than once in different ways.
     """
     holds, keys = PROTOCOLS[name]
-    part = of_setting(rows) if "protocol" in rows else pd.DataFrame({"protocol": []})
+    part = paired.of_setting(rows) if "protocol" in rows else pd.DataFrame({"protocol": []})
     part = part[part.protocol == name].dropna(axis=1, how="all")
     if part.empty:
         raise Undrawable(
@@ -81,26 +71,6 @@ def protocol(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     part = part.assign(**{column: 100 * part[column].astype(float) for column in columns})
     ranks = part.assign(size=part["size"].map(sizes(part).index), arch=part.arch.map(arms(part).index))
     return part.loc[ranks.sort_values(["size", "arch", *keys, "seed"]).index]
-
-
-def setting(rows: pd.DataFrame) -> Setting:
-    """The setting of the most models among the rows; of as many, that of the larger mazes."""
-    counts = _models(rows).groupby(list(Setting._fields)).size()
-    return Setting(*map(int, max(counts.index, key=lambda found: (counts[found], found))))
-
-
-def of_setting(rows: pd.DataFrame) -> pd.DataFrame:
-    """The trained models' rows of the setting drawn, with an index of their own."""
-    trained = rows[rows.protocol.isin(PROTOCOLS)]
-    if trained.empty:
-        return trained
-    chosen = setting(rows)
-    same = [trained[name] == value for name, value in chosen._asdict().items()]
-    return trained[np.logical_and.reduce(same)].reset_index(drop=True)
-
-
-def _models(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows.protocol.isin(PROTOCOLS)].drop_duplicates([*Setting._fields, "size", "arch", "seed"])
 
 
 def refuse_doubles(part: pd.DataFrame, keys: Sequence[str]) -> None:
@@ -160,17 +130,17 @@ def differences(part: pd.DataFrame, value: str, against: str) -> pd.DataFrame:
     wide = part.pivot(index="seed", columns=["arch", "size"], values=value)
     if not {"poh", against} <= set(part.arch):
         return pd.DataFrame()
-    paired = (wide["poh"] - wide[against]).dropna(how="all").dropna(axis=1, how="all")
-    return paired[[size for size in sizes(part) if size in paired]]
+    gaps = (wide["poh"] - wide[against]).dropna(how="all").dropna(axis=1, how="all")
+    return gaps[[size for size in sizes(part) if size in gaps]]
 
 
 def advantages(part: pd.DataFrame, value: str) -> pd.DataFrame:
     """poh minus each other arm, paired by seed: size, against, estimate, low, high, n, in points."""
     found = [
-        {"size": size, "against": arm} | interval(paired[size].dropna())
+        {"size": size, "against": arm} | interval(ahead[size].dropna())
         for arm in AGAINST
-        for paired in [differences(part, value, arm)]
-        for size in paired
+        for ahead in [differences(part, value, arm)]
+        for size in ahead
     ]
     return pd.DataFrame(found, columns=["size", "against", *INTERVAL])
 
@@ -245,6 +215,6 @@ def seeds_sentence(table: pd.DataFrame) -> str:
 
 def setting_sentence(rows: pd.DataFrame) -> str:
     """What a caption says of the setting, and of models of other settings."""
-    chosen, counts = setting(rows), _models(rows).groupby(list(Setting._fields)).size()
-    others = [f"{n} of {Setting(*map(int, found))}" for found, n in counts.items() if tuple(found) != tuple(chosen)]
+    chosen, counts = paired.setting(rows), paired.settings(rows)
+    others = [f"{n} of {Setting(*found)}" for found, n in counts.items() if found != chosen]
     return f"{chosen}. " + (f"Left out, models of other settings: {'; '.join(others)}. " if others else "")

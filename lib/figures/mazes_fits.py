@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from lib.figures import Drawn, Undrawable, mazes, style
-from lib.metrics import fits
+from lib.metrics import fits, paired
 from lib.metrics.fits import FitError, PowerLaw
 from lib.metrics.stats import Interval
 
@@ -78,7 +78,7 @@ def _refuse_one_size(result: pd.DataFrame) -> None:
 
 def _of_every_R(rows: pd.DataFrame) -> pd.DataFrame:
     """Results of recurrent arms that share everything but R with the setting drawn."""
-    chosen = mazes.setting(rows)
+    chosen = paired.setting(rows)
     same = (rows.protocol == "result") & (rows.maze_size == chosen.maze_size) & (rows["T"] == chosen.T)
     part = rows[same & rows.arch.isin(mazes.RECURRENT)].reset_index(drop=True)
     mazes.refuse_doubles(part, ["R"])
@@ -89,7 +89,7 @@ def _over_sizes(result: pd.DataFrame, arm: str, cost: str) -> Fit:
     """One arm's losses against a cost, with a power law."""
     own = result[result.arch == arm]
     x = own.groupby("size")[cost].mean()
-    points = mazes.over_seeds(own, "loss").assign(R=mazes.setting(own).R)
+    points = mazes.over_seeds(own, "loss").assign(R=paired.setting(own).R)
     points = points.assign(x=points["size"].map(x))
     losses = own.pivot(index="size", columns="seed", values="loss").astype(float).dropna(axis=1)
     try:

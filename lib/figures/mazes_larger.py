@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from lib.figures import Drawn, Undrawable, mazes, style
+from lib.metrics import paired
 
 EXPERIMENT = mazes.EXPERIMENT
 
@@ -31,7 +32,7 @@ def larger(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     once, twice = (mazes.over_seeds(sides, measure, ["side"]) for measure in ("accuracy", "accuracy_2R"))
     bins = mazes.over_seeds(lengths, "accuracy", ["bin", "cells"])
     figure, (left, right) = style.new(style.TEXT, 3.1, columns=2, sharey=True)
-    _sides(left, sides, *(table[table["size"] == size] for table in (once, twice)), mazes.setting(rows).maze_size)
+    _sides(left, sides, *(table[table["size"] == size] for table in (once, twice)), paired.setting(rows).maze_size)
     _bins(right, sides, bins[bins["size"] == size])
     left.set_title(_title(f"{size}, side of the mazes", sides, once, size), loc="left", fontsize=7)
     right.set_title(_title(f"{size}, length of the path", lengths, bins, size), loc="left", fontsize=7)

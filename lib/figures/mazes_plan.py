@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lib.figures import Undrawable, mazes, mazes_kinds, mazes_summary
+from lib.metrics import paired
 
 OF_THE_SIZE = ("stack", "loop", "poh")  # arms whose shape is the size's; the matched stacks are wider or deeper
 SHAPE = ("d_model", "n_heads", "d_ff", "depth")
@@ -48,7 +49,7 @@ def results(rows: pd.DataFrame) -> dict[str, object]:
 
 def references(rows: pd.DataFrame) -> dict[str, float]:
     """Accuracy in percent of the walkers that learn nothing, on the mazes drawn; empty where they were not run."""
-    same = (rows.protocol == "reference") & (rows.maze_size == mazes.setting(rows).maze_size)
+    same = (rows.protocol == "reference") & (rows.maze_size == paired.setting(rows).maze_size)
     part = rows[same].drop_duplicates(["arch", "seed"]).sort_values(["arch", "seed"])
     return {arm: 100 * float(shares.astype(float).mean()) for arm, shares in part.groupby("arch").accuracy}
 
@@ -61,7 +62,7 @@ def references_sentence(rows: pd.DataFrame) -> str:
 
 def _config(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, object]:
     """The plan's settings as the runs had them; `seed` is the first of `seeds`."""
-    side, R, T = mazes.setting(rows)
+    side, R, T = paired.setting(rows)
     seeds = sorted(int(seed) for seed in set(part.seed))
     return {
         "maze_size": side,
@@ -89,7 +90,7 @@ def _one_or_all(values: list[Any]) -> Any:
 
 
 def _epochs(rows: pd.DataFrame) -> int | None:
-    epochs = mazes.of_setting(rows).query("protocol == 'epoch'")
+    epochs = paired.of_setting(rows).query("protocol == 'epoch'")
     return int(epochs.epoch.max()) if len(epochs) else None
 
 
@@ -123,17 +124,17 @@ def _arm(own: pd.DataFrame, loops: pd.DataFrame, arm: str) -> dict[str, object]:
 
 def _advantage(own: pd.DataFrame, against: str) -> dict[str, object] | None:
     """poh minus an arm at one size, in points; None where one of the two is missing."""
-    paired = {name: mazes.differences(own, name, against) for name in MEASURES[:2]}
-    return {name: _interval(table.iloc[:, 0]) for name, table in paired.items()} if len(paired["accuracy"]) else None
+    gaps = {name: mazes.differences(own, name, against) for name in MEASURES[:2]}
+    return {name: _interval(table.iloc[:, 0]) for name, table in gaps.items()} if len(gaps["accuracy"]) else None
 
 
 def _average(part: pd.DataFrame, against: str) -> dict[str, object] | None:
     """poh minus an arm, averaged over the sizes that have both; only seeds with all of them count."""
-    paired = {name: mazes.differences(part, name, against).dropna() for name in MEASURES[:2]}
-    if paired["accuracy"].empty:
+    gaps = {name: mazes.differences(part, name, against).dropna() for name in MEASURES[:2]}
+    if gaps["accuracy"].empty:
         return None
-    means = {name: _interval(table.mean(axis=1)) for name, table in paired.items()}
-    return {"sizes": list(paired["accuracy"].columns), **means}
+    means = {name: _interval(table.mean(axis=1)) for name, table in gaps.items()}
+    return {"sizes": list(gaps["accuracy"].columns), **means}
 
 
 def _interval(values: pd.Series) -> dict[str, float | None]:

@@ -16,13 +16,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from lib.figures import Drawn, Undrawable, mazes, style
+from lib.metrics import paired
 
 EXPERIMENT = mazes.EXPERIMENT
 
 
 def routing(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Left: routing entropy per refinement, a line per size. Right: share of each head at R, ranked, 1 = even."""
-    part, trained = _routed(rows), mazes.setting(rows).R
+    part, trained = _routed(rows), paired.setting(rows).R
     entropy = mazes.over_seeds(part, "routing_entropy", ["refinement"])
     shares = mazes.over_seeds(head_shares(part[part.refinement == trained]), "share", ["rank"])
     looks = _looks(mazes.sizes(part))
@@ -84,7 +85,7 @@ def _lines(ax: Axes, table: pd.DataFrame, x: str, looks: dict[str, dict[str, obj
 
 def _gaps(rows: pd.DataFrame, part: pd.DataFrame, missing: Sequence[str]) -> list[str]:
     """Cells without a finished run, and sizes of other arms that have no poh."""
-    order = mazes.sizes(mazes.of_setting(rows))
+    order = mazes.sizes(paired.of_setting(rows))
     return [*missing, *(f"poh ({size})" for size in order if size not in set(part["size"]))]
 
 

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lib.figures import Drawn, Undrawable, mazes, mazes_kinds, mazes_plan, style
+from lib.metrics import paired
 
 EXPERIMENT = mazes.EXPERIMENT
 
@@ -38,7 +39,7 @@ def scaling(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     mazes.legend(figure, result, [Patch(fc="white", ec="0.3", hatch=NEGATIVE, lw=0.6, label="bar below zero")], 3)
     gaps = mazes.gaps(result, missing)
     style.note(figure, gaps, [])
-    side = mazes.setting(rows).maze_size
+    side = paired.setting(rows).maze_size
     return Drawn(
         figure,
         _data(levels, ahead),

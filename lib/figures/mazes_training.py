@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from lib.figures import Drawn, mazes, style
+from lib.metrics import paired
 
 EXPERIMENT = mazes.EXPERIMENT
 
@@ -43,7 +44,7 @@ def refinement(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Accuracy after each refinement, a panel per size; beyond R dashed on grey: more refinements than were trained."""
     part = mazes.protocol(rows, "refinement").astype({"refinement": int})
     table = mazes.over_seeds(part, "accuracy", ["refinement"])
-    order, trained = mazes.sizes(part), mazes.setting(rows).R
+    order, trained = mazes.sizes(part), paired.setting(rows).R
     figure, axes = style.grid(len(order), 2.4, PER_LINE, sharex=True, sharey=True)
     for ax, size in zip(axes, order, strict=True):
         own = table[table["size"] == size]
@@ -96,7 +97,7 @@ def _training_caption(rows: pd.DataFrame, table: pd.DataFrame, gaps: Sequence[st
 
 
 def _refinement_caption(rows: pd.DataFrame, table: pd.DataFrame, gaps: Sequence[str]) -> str:
-    trained = mazes.setting(rows).R
+    trained = paired.setting(rows).R
     return (
         "Accuracy on the test mazes, read out after every refinement. All arms are trained at every read-out with "
         "equal weight; those of arms without recurrence are spread over their depth, and one with fewer blocks than R "

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -96,13 +95,12 @@ def validate(model: MazeModel, mazes: Mazes) -> dict[str, float]:
 
 def judge(model: MazeModel, arch: str, sets: Sets) -> tuple[metrics.Walks, list[dict[str, Any]]]:
     """The walks through the test mazes by the model's answer, and every row of the model but those of its epochs."""
-    began = time.perf_counter()
     twice = 2 * model.refinements if arch in RECURRENT else None
     answer = model.refinements - 1 if arch in RECURRENT else -1  # the read-out at R; a stack's is its last
     said = answers(model, sets.test, twice)
     walks = metrics.walk(said.policy[answer], sets.test.open, sets.test.start, sets.test.goal)
     result = score(said.policy[answer], sets.test) | {"loss": said.loss[answer], "n_test": len(sets.test)}
-    rows = [{"protocol": "result"} | result | {"eval_s": time.perf_counter() - began}]
+    rows = [{"protocol": "result"} | result]
     rows += _refinements(said, sets.test)
     rows += _lengths(walks.reached, sets.test)
     rows += [_larger(said, answer, sets.test)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +11,21 @@ from matplotlib.figure import Figure
 
 from lib.data.mazes import Mazes
 from lib.figures import Undrawable, maze_picture, mazes_scaling, style
-from lib.mazes import evaluation
+from lib.figures import mazes as shared
+from lib.mazes import evaluation, study
 from lib.metrics import stats
-from lib.models import maze_sizes
 from lib.models.maze import MazeModel
-from lib.params.mazes import Mazes as Parameters
+from lib.params.mazes import PohScaling
 
 SHARES = ["accuracy", "optimality", "cell_accuracy"]
 
 
-def shapes(params: Parameters) -> pd.DataFrame:
+def shapes(params: PohScaling) -> pd.DataFrame:
     """Every arm of the run's sizes: blocks, feed-forward width, parameters, and FLOPs per maze."""
-    rows = []
-    for name in params.size:
-        for arch in params.arch:
-            kind, size = maze_sizes.resolve(arch, params.shape(name), params.R)
-            rows.append(
-                {
-                    "size": name,
-                    "arch": arch,
-                    "blocks": size.depth,
-                    "d_ff": size.d_ff,
-                    "parameters": maze_sizes.parameters(kind, size),
-                    "MFLOP": maze_sizes.forward_flops(kind, size, params.R, params.T, params.maze_size) / 1e6,
-                }
-            )
-    return pd.DataFrame(rows).set_index(["size", "arch"]).round(2)
+    rows = [study.describe(params, subject) for subject in study.subjects(params)]
+    table = pd.DataFrame(rows).drop_duplicates(["size", "arch"]).rename(columns={"depth": "blocks"})
+    table = table.assign(MFLOP=table.forward_flops / 1e6).set_index(["size", "arch"])
+    return table[["blocks", "d_ff", "parameters", "MFLOP"]].round(2)
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
@@ -46,21 +36,15 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     return means.join(by.seed.nunique().rename("seeds")).join(by[["loss", "train_s"]].mean().round(3))
 
 
-def differences(table: pd.DataFrame, arch: str = "poh") -> pd.DataFrame:
-    """What `arch` solves more than each other arm, in points, paired by seed: estimate, low, high, n, detectable."""
-    result = table[table.protocol == "result"]
-    wide = 100 * result.pivot_table(index=["size", "seed"], columns="arch", values="accuracy")
-    rows = []
-    for size in result["size"].unique():  # in the order of the run, from small to large
-        part = wide.loc[[size]]
-        for other in part.columns.drop(arch, errors="ignore"):
-            gaps = (part[arch] - part[other]).dropna().to_numpy() if arch in part else []
-            if len(gaps):
-                estimate, low, high = stats.t_interval(gaps)
-                spread = gaps.std(ddof=1) if len(gaps) > 1 else float("inf")
-                about = {"size": size, "comparison": f"{arch} - {other}"}
-                numbers = {"points": estimate, "low": low, "high": high, "seeds": len(gaps)}
-                rows.append(about | numbers | {"detectable": stats.detectable(spread, len(gaps))})
+def differences(table: pd.DataFrame) -> pd.DataFrame:
+    """What PoH-HRM solves more than each other arm, in points, paired by seed: estimate, low, high, n, detectable."""
+    part, rows = shared.protocol(table, "result"), []
+    for other in shared.AGAINST:
+        for size, gaps in shared.differences(part, "accuracy", other).items():
+            found = shared.interval(gaps.dropna())
+            spread = gaps.std(ddof=1) if found["n"] > 1 else float("inf")
+            about = {"size": size, "comparison": f"poh - {other}"}
+            rows.append(about | found | {"detectable": stats.detectable(spread, found["n"])})
     return pd.DataFrame(rows).set_index(["size", "comparison"]).round(1) if rows else pd.DataFrame()
 
 
@@ -84,7 +68,8 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 
 def picture(model: MazeModel, mazes: Mazes, name: str) -> Figure:
     """The first of the mazes as the model sees it, read-out by read-out."""
-    said = evaluation.answers(model, mazes)
-    titles = [f"{name}, {i + 1} of {len(said.policy)}" if i == 0 else str(i + 1) for i in range(len(said.policy))]
-    about = (mazes.open[0], int(mazes.goal[0]), int(mazes.start[0]), mazes.next_steps[0])
-    return maze_picture.refining(*about, said.policy[:, 0], titles)
+    arrays = ("open", "goal", "start", "distance", "next_steps")
+    first = replace(mazes, **{array: getattr(mazes, array)[:1] for array in arrays})
+    policies = evaluation.answers(model, first).policy[:, 0]
+    titles = [f"{name}, 1 of {len(policies)}", *map(str, range(2, len(policies) + 1))]
+    return maze_picture.refining(first.open[0], first.goal[0], first.start[0], first.next_steps[0], policies, titles)

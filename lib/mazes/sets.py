@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lib.data import mazes
 from lib.data.mazes import Mazes
-from lib.params.mazes import Mazes as Parameters
+from lib.params.mazes import PohScaling
 
 TEST, VALIDATION, LARGER, LOOPS = 10_000, 20_000, 30_000, 40_000  # added to the seed; the first as published
 FEW = 400  # mazes at most of a larger side, which costs several times as much, or with loops: seeds are the replicates
@@ -24,7 +24,7 @@ class Sets:
     loops: Mazes  # test mazes of the training side in which ways may differ in length
 
 
-def make(params: Parameters, seed: int) -> Sets:
+def make(params: PohScaling, seed: int) -> Sets:
     """The mazes that `params` and `seed` name, and nothing else decides.
 
     No maze of one set is one of another's, nor the mirror image or a turned copy of one. Raises MazeError where that,

@@ -20,7 +20,7 @@ from lib.mazes.sets import Sets, make
 from lib.metrics.cost import PeakMemory
 from lib.models import cache, devices, maze, maze_sizes, maze_training
 from lib.models.memory import explain_oom
-from lib.params.mazes import Mazes as Parameters
+from lib.params.mazes import PohScaling
 
 KIND = "mazes"  # folder of the cache
 SOURCE = [  # what decides the weights
@@ -53,12 +53,12 @@ class Trained:
     peak_memory_bytes: int | None
 
 
-def subjects(params: Parameters) -> list[Subject]:
+def subjects(params: PohScaling) -> list[Subject]:
     """Every model of a run, the arms of one size and seed beside each other."""
     return [Subject(arch, size, seed) for size in params.size for seed in params.seed for arch in params.arch]
 
 
-def describe(params: Parameters, subject: Subject) -> dict[str, Any]:
+def describe(params: PohScaling, subject: Subject) -> dict[str, Any]:
     """The columns that every row of a model has: who it is, its shape, and what it costs."""
     kind, size = maze_sizes.resolve(subject.arch, params.shape(subject.size), params.R)
     forward = maze_sizes.forward_flops(kind, size, params.R, params.T, params.maze_size)
@@ -72,12 +72,12 @@ def describe(params: Parameters, subject: Subject) -> dict[str, Any]:
     return asdict(subject) | shape | costs | {"learning_rate": params.rate(subject.arch)}
 
 
-def steps(params: Parameters) -> int:
+def steps(params: PohScaling) -> int:
     """Optimizer steps of one training."""
     return params.epochs * max(1, params.train // params.batch_size)
 
 
-def trained(params: Parameters, subject: Subject, sets: Sets) -> Trained:
+def trained(params: PohScaling, subject: Subject, sets: Sets) -> Trained:
     """The subject's model: out of the cache, or trained now, with a progress bar."""
     device = devices.choose(params.device)
     key = cache.key_of(_facts(params, subject, sets, device))
@@ -90,7 +90,7 @@ def trained(params: Parameters, subject: Subject, sets: Sets) -> Trained:
     return Trained(model.eval(), **json.loads((place / "training.json").read_text(encoding="utf-8")))
 
 
-def _facts(params: Parameters, subject: Subject, sets: Sets, device: torch.device) -> dict[str, Any]:
+def _facts(params: PohScaling, subject: Subject, sets: Sets, device: torch.device) -> dict[str, Any]:
     """Everything that the weights depend on."""
     chosen = ("R", "T", "epochs", "batch_size", "augment")
     return {
@@ -102,12 +102,12 @@ def _facts(params: Parameters, subject: Subject, sets: Sets, device: torch.devic
     }
 
 
-def _untrained(params: Parameters, subject: Subject) -> maze.MazeModel:
+def _untrained(params: PohScaling, subject: Subject) -> maze.MazeModel:
     return maze.build(subject.arch, params.shape(subject.size), params.R, params.T, subject.seed)
 
 
 def _train(
-    params: Parameters, subject: Subject, sets: Sets, device: torch.device, checkpoint: Path, folder: Path
+    params: PohScaling, subject: Subject, sets: Sets, device: torch.device, checkpoint: Path, folder: Path
 ) -> None:
     """Train, and write the model and its record into the empty `folder`."""
     model = _untrained(params, subject).to(device)
@@ -135,7 +135,7 @@ def _train(
     (folder / "training.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 
-def run(params: Parameters, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
+def run(params: PohScaling, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
     """Train and judge every model of a run; yields measurement rows, those of a model as soon as it is there.
 
     respond: called once per model with what it did in each test maze: its steps to the goal (-1: not reached), and how
@@ -152,7 +152,7 @@ def run(params: Parameters, respond: Callable[..., None]) -> Iterator[dict[str, 
 
 
 def _rows(
-    params: Parameters, about: dict[str, Any], found: Trained, judged: list[dict[str, Any]], sets: Sets
+    params: PohScaling, about: dict[str, Any], found: Trained, judged: list[dict[str, Any]], sets: Sets
 ) -> Iterator[dict[str, Any]]:
     """The rows of one model, each with the columns that all of them have."""
     for epoch in found.epochs:

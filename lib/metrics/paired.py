@@ -11,12 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-SETTING = ["maze_size", "R", "T"]  # models of different ones are not compared
-
 Chosen = Callable[[pd.Series], list[str]]  # sizes, of the second arm's parameters by size
+
+
+PROTOCOLS = ("epoch", "result", "refinement", "larger", "loops", "length")  # kinds of rows about a trained model
+
+
+class Setting(NamedTuple):
+    """What models that are compared have in common."""
+
+    maze_size: int
+    R: int
+    T: int
+
+    def __str__(self) -> str:
+        return f"{self.maze_size} x {self.maze_size} mazes, R = {self.R}, T = {self.T}"
 
 
 @dataclass(frozen=True)
@@ -47,11 +61,34 @@ def counted(low: float, high: float) -> Chosen:
 
 def comparable(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Rows of the protocol in the setting that most of them share."""
-    part = rows[rows.protocol == protocol] if len(rows) else rows
-    if part.empty:
-        return part
-    groups = part.groupby(SETTING, sort=False)
-    return groups.get_group(groups.size().idxmax())
+    return of_setting(rows[rows.protocol == protocol]) if len(rows) else rows
+
+
+def settings(rows: pd.DataFrame) -> pd.Series:
+    """How many trained models there are of each setting."""
+    return (
+        _trained(rows).drop_duplicates([*Setting._fields, "size", "arch", "seed"]).groupby(list(Setting._fields)).size()
+    )
+
+
+def setting(rows: pd.DataFrame) -> Setting:
+    """The setting of the most models; of as many, that of the larger mazes."""
+    counts = settings(rows)
+    return Setting(*map(int, max(counts.index, key=lambda found: (counts[found], found))))
+
+
+def of_setting(rows: pd.DataFrame) -> pd.DataFrame:
+    """The trained models' rows of `setting`, with an index of their own."""
+    rows = _trained(rows)
+    if rows.empty:
+        return rows
+    same = [rows[name] == value for name, value in setting(rows)._asdict().items()]
+    return rows[np.logical_and.reduce(same)].reset_index(drop=True)
+
+
+def _trained(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows about a model that was trained."""
+    return rows[rows.protocol.isin(PROTOCOLS)]
 
 
 def shares(part: pd.DataFrame, arm: str, value: str = "accuracy") -> pd.DataFrame:

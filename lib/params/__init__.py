@@ -17,16 +17,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from lib.params.base import NOT_HASHED, ParameterError, Params, nearest
-from lib.params.mazes import Mazes
+from lib.params.mazes import PohScaling
 from lib.params.scaling import Scaling, split_arm
 from lib.params.specdec import SpecDec
 
 __all__ = [
     "EXPERIMENTS",
     "NOT_HASHED",
-    "Mazes",
     "ParameterError",
     "Params",
+    "PohScaling",
     "Scaling",
     "SpecDec",
     "check_names",
@@ -41,11 +41,11 @@ __all__ = [
 EXPERIMENTS: dict[str, type[Params]] = {
     "1a3_scaling": Scaling,
     "2a_specdec": SpecDec,
-    "3a_poh_scaling": Mazes,
+    "3a_poh_scaling": PohScaling,
     "bench/sampling": Scaling,
     "bench/growth": Scaling,
     "bench/specdec": SpecDec,
-    "bench/mazes": Mazes,
+    "bench/mazes": PohScaling,
 }
 
 

@@ -15,7 +15,7 @@ Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 COMPARED = ("maze_size", "min_path", "algorithm", "braid", "train", "test", "epochs", "batch_size", "augment")
 
 
-class Mazes(Params):
+class PohScaling(Params):
     """3.A: does PoH-HRM beat a plain transformer on mazes as both grow?"""
 
     maze_size: int = Field(6, ge=2, le=mazes.MAX_SIDE, description="side of the mazes, in cells")
