@@ -256,7 +256,7 @@ def train(
 
 @contextmanager
 def _without_denormals() -> Iterator[None]:
-    """Numbers too small for full precision are 0 inside: squared ReLUs leave many, and CPUs take many times as long."""
+    """Numbers too small for full precision are 0 inside; CPUs are slow with them."""
     torch.set_flush_denormal(True)
     try:
         yield
