@@ -25,8 +25,8 @@ Split = Literal["train", "validation", "test", "numbers", "harder", "wording"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 NAMES = ["Ada", "Bruno", "Clara", "David", "Elsa", "Felix", "Greta", "Hugo"]
 ITEMS = ["books", "coins", "eggs", "pens", "shells", "toys"]
-SMALL = range(2, 21)
-LARGE = range(21, 41)  # where `numbers` starts
+SMALL = range(2, 16)
+LARGE = range(16, 31)  # where `numbers` starts
 PHRASES = {"+": ["finds {} more", "buys {} more"], "-": ["sells {}", "loses {}"]}
 APPLY = {"+": operator.add, "-": operator.sub}
 TRAIN_SHARE = 0.75  # of the operand triples; validation and test share the rest
@@ -87,7 +87,7 @@ def problem(choices: Choices, split: Split = "train") -> Problem:
     asked = f"How many {item} does {name} have now?"
     results = _results(symbols, operands)
     sums = zip([operands[0], *results], symbols, operands[1:], results, strict=False)
-    steps = [f"{left} {symbol} {right} = {result}" for left, symbol, right, result in sums]
+    steps = [f"{left}{symbol}{right}={result}" for left, symbol, right, result in sums]
     question = f"{asked} {told}" if split == "wording" else f"{told} {asked}"
     return Problem(question, "\n".join([*steps, f"#### {results[-1]}"]), str(results[-1]), symbols, operands)
 
