@@ -18,10 +18,12 @@ from lib.metrics import messages
 N_TEST, EVALUATIONS, PATIENCE, STEPS = 200, 11, 5, 400
 COLLAPSED = 0.44  # of the peak accuracy: the plan's 81.5 -> 36
 HYGIENE_COSTS = 0.02  # of accuracy, text and bridged alike
-TEXT_TOKENS, ANCHOR_TOKENS, KV_BYTES_PER_TOKEN, TEXT_BYTES, ENTROPY_BITS = 37.6, 4, 3072, 104.0, 23.5
+ANCHOR_TOKENS, TEXT_BYTES, ENTROPY_BITS = 4, 104.0, 23.5
 DISTINCT_GOLD = 0.25  # different gold answers / items
 SMALL_PAIR = {"source": "bridge-source", "target": "bridge-target"}
 PLAN_PAIR = {"source": "mistralai/Mistral-7B-Instruct-v0.3", "target": "meta-llama/Llama-3.1-8B-Instruct"}
+TEXT_TOKENS = {"bridge-target": 37.6, PLAN_PAIR["target"]: 150.0}
+KV_BYTES_PER_TOKEN = {"bridge-target": 3072, PLAN_PAIR["target"]: 131072}
 FIXED = {"info_nce": 0.05, "patience": PATIENCE, "hygiene": True}
 UNFIXED = {"info_nce": 0.0, "patience": 0, "hygiene": False}
 # Arms that need no trained message: planted accuracy, and positions that the target reads (None: those of the text).
@@ -68,7 +70,7 @@ SERIES = (  # the seed's: all of the shape changes with the number of tokens
 )
 EQUAL_SHAPE = tuple(config(f"2_shape_{k}tok", k) for k in (4, 8, 32))  # and STABLE
 EQUAL_BYTES = tuple(config(f"2_bytes_{k}tok", k, wire_dim=256 // k) for k in (4, 8, 32))
-EQUAL_PARAMETERS = tuple(config(f"2_parameters_{k}tok", k, parameters=STABLE["parameters"]) for k in (4, 8, 32))
+EQUAL_PARAMETERS = tuple(config(f"2_parameters_{k}tok", k, ffn=256 + (16 - k) // 4) for k in (4, 8, 32))
 RIVALS = tuple(config(f"rival_{kind}", kind=kind) for kind in ("mean_pool", "linear"))
 TASKS = (config("3a_multihop_16tok", task="multihop"),)
 STRESSED = tuple(
@@ -88,7 +90,8 @@ PLAN = (  # the plan's own configurations on its own pair
 
 def planted(of: Mapping) -> float:
     """The accuracy that `rows` plants unless told otherwise: grows with soft tokens, the rivals are worse."""
-    at = {4: 0.6, 8: 0.8, 12: 0.9, 16: 0.95, 32: 0.96, 48: 0.7, 64: 0.8}[of["soft_tokens"]]
+    small, large = {4: 0.6, 8: 0.8, 12: 0.9, 16: 0.95, 32: 0.96}, {32: 0.55, 48: 0.7, 64: 0.81}
+    at = (large if of["target"] == PLAN_PAIR["target"] else small)[of["soft_tokens"]]
     return at * {"resampler": 1.0, "mean_pool": 0.5, "linear": 0.6}[of["kind"]]
 
 
@@ -154,7 +157,8 @@ class _Judge:
 
 def _of_no_seed(judge: _Judge, text: Mapping[str, float]) -> list[dict]:
     arms = [
-        _arm(judge, arm, share, hygiene, TEXT[arm][1] or TEXT_TOKENS) | {"seed": None, "checkpoint": ""}
+        _arm(judge, arm, share, hygiene, TEXT[arm][1] or TEXT_TOKENS[judge.of["target"]])
+        | {"seed": None, "checkpoint": ""}
         for arm, share in text.items()
         for hygiene in (False, True)
     ]
@@ -178,7 +182,8 @@ def _of_seed(judge: _Judge, weights: Mapping[str, float], lost: bool) -> Iterato
             yield _arm(judge, "bridged", share, decode, positions) | {"checkpoint": checkpoint}
     for arm, share in DESTROYED.items():
         yield _arm(judge, arm, share, hygiene, positions) | {"checkpoint": own}
-    yield _arm(judge, "oracle", TEXT["target_alone"][0], hygiene, TEXT_TOKENS + ANCHOR_TOKENS) | {"checkpoint": own}
+    text = TEXT_TOKENS[judge.of["target"]] + ANCHOR_TOKENS
+    yield _arm(judge, "oracle", TEXT["target_alone"][0], hygiene, text) | {"checkpoint": own}
     if judge.of["task"] == "arithmetic":
         for split, rest in SHIFTED.items():
             found = judge.items(rest * weights[own], hygiene)
@@ -240,11 +245,11 @@ def _arm(judge: _Judge, arm: str, share: float, hygiene: bool, positions: float)
 
 def _cost(of: Mapping) -> dict:
     tokens, values = of["soft_tokens"], of["soft_tokens"] * of["wire_dim"]
+    text, kv = TEXT_TOKENS[of["target"]], KV_BYTES_PER_TOKEN[of["target"]]
     return {
-        "protocol": "cost", "text_tokens": TEXT_TOKENS, "token_ratio": TEXT_TOKENS / tokens,
-        "kv_bytes_text": KV_BYTES_PER_TOKEN * (TEXT_TOKENS + ANCHOR_TOKENS),
-        "kv_bytes_bridged": KV_BYTES_PER_TOKEN * (tokens + ANCHOR_TOKENS), "kv_bytes_per_token": KV_BYTES_PER_TOKEN,
-        "message_bytes_fp16": 2 * values, "text_bytes": TEXT_BYTES,
+        "protocol": "cost", "text_tokens": text, "token_ratio": text / tokens,
+        "kv_bytes_text": kv * (text + ANCHOR_TOKENS), "kv_bytes_bridged": kv * (tokens + ANCHOR_TOKENS),
+        "kv_bytes_per_token": kv, "message_bytes_fp16": 2 * values, "text_bytes": TEXT_BYTES,
         "entropy_bits": ENTROPY_BITS if of["task"] == "arithmetic" else None, "train_s": 1.5 * (EVALUATIONS - 1),
         "peak_memory_bytes": None,
     }  # fmt: skip

@@ -44,6 +44,7 @@ class Finding:
     replicate: str = "prompt"  # what n counts
     scale: str = "log2"  # what was tested: logarithms of ratios, or differences in a unit ("points")
     together: int = 1  # how many tests must pass at once for the claim to be supported
+    enough: int = stats.ENOUGH  # replicates; of fewer nothing is concluded
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def _power(found: Finding, family: int) -> str:
         return f"One {found.replicate} decides nothing."
     alpha = stats.ALPHA / family  # Holm's first step; its others ask less
     power = 1 - (1 - stats.POWER) / found.together
-    needed = max(stats.needed(found.spread, found.matters, alpha, power), stats.ENOUGH)
+    needed = max(stats.needed(found.spread, found.matters, alpha, power), found.enough)
     takes = f"to find {_difference(found, found.matters)} takes {needed}."
-    if found.n < stats.ENOUGH:
+    if found.n < found.enough:
         return f"{found.n} {found.replicate}s decide nothing; {takes}"
     visible = _difference(found, stats.detectable(found.spread, found.n, alpha, power))
     return f"{found.n} {found.replicate}s find a difference of {visible} in 4 of 5 cases; {takes}"
@@ -130,19 +131,22 @@ def _difference(found: Finding, value: float) -> str:
     return f"{percent(value):.0f} %" if found.scale == "log2" else f"{value:.3g} {found.scale}"
 
 
-def evidence(source: pd.DataFrame, values: np.ndarray, p_supports: float, p_refutes: float) -> dict[str, Any]:
-    """The part of a finding that all tests share; of too few replicates nothing is concluded.
+def evidence(
+    source: pd.DataFrame, values: np.ndarray, p_supports: float, p_refutes: float, enough: int = stats.ENOUGH
+) -> dict[str, Any]:
+    """The part of a finding that all tests share; of fewer than `enough` replicates nothing is concluded.
 
     source: the rows that `values` [n], one per replicate, were made of.
     """
     n = len(values)
     return {
         "n": n,
-        "p_supports": p_supports if n >= stats.ENOUGH else 1.0,
-        "p_refutes": p_refutes if n >= stats.ENOUGH else 1.0,
+        "p_supports": p_supports if n >= enough else 1.0,
+        "p_refutes": p_refutes if n >= enough else 1.0,
         "spread": float(np.std(values, ddof=1)) if n > 1 else np.inf,
         "runs": tuple(sorted(set(source.run))),
         "stale": bool(source.stale.any()),
+        "enough": enough,
     }
 
 
