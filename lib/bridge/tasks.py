@@ -1,0 +1,102 @@
+"""The tasks that a bridge is trained and judged on: what is asked, how an answer is read, and when it counts.
+
+`arithmetic` and `multihop` are generated, so that their entropy is known and nothing has to be downloaded; `gsm8k` and
+`hotpotqa` are the real sets, from the hub or from a local file. Validation items are taken from the training set, never
+from the test set.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lib.data import gsm8k, hotpotqa, two_hop, two_step
+from lib.metrics import answers
+
+CARVED = 500  # items of a real training set, from its end, that are kept for validation
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question with its worked answer, which ends in `#### gold`, and the gold alone."""
+
+    question: str
+    answer: str
+    gold: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task by name.
+
+    load: (split, count, path) -> items of "train", "validation", "test" or one of `shifts`; path: a local file or
+    folder, for the real sets only. read: text -> the answer it gives or None; flexible: the same, more forgiving.
+    instruction: what an untrained model has to be told before the question. entropy_bits: of a question, where known.
+    """
+
+    name: str
+    load: Callable[[str, int, str], list[Item]]
+    read: Callable[[str], str | None]
+    flexible: Callable[[str], str | None]
+    max_new_tokens: int
+    instruction: str = ""
+    shifts: tuple[str, ...] = ()
+    entropy_bits: Callable[[], float] | None = None
+    overlap: bool = False  # answers are words, so EM and F1 are told as well
+
+
+def _arithmetic(split: str, count: int, path: str) -> list[Item]:
+    return [_item(made) for made in two_step.problems(0, count, split)]
+
+
+def _multihop(split: str, count: int, path: str) -> list[Item]:
+    return [_item(made) for made in two_hop.questions(0, count, split)]
+
+
+def _item(made: Any) -> Item:
+    return Item(made.question, made.answer, made.gold)
+
+
+def _carve(load: Callable[[str], list[Any]], split: str, count: int, held: str) -> list[Any]:
+    """Rows of a real set: its own `held` split for testing, the end of its training split for validation."""
+    if split == "test":
+        return load(held)[:count]
+    rows = load("train")
+    return rows[-CARVED:][:count] if split == "validation" else rows[:-CARVED][:count]
+
+
+def _gsm8k(split: str, count: int, path: str) -> list[Item]:
+    return [_item(row) for row in _carve(lambda name: gsm8k.load(path or None, name), split, count, "test")]
+
+
+def _hotpotqa(split: str, count: int, path: str) -> list[Item]:
+    rows = _carve(lambda name: hotpotqa.load(path or None, name), split, count, "validation")
+    return [Item(f"{row.context}\n{row.question}", f"#### {row.answer}", row.answer) for row in rows]
+
+
+MATHS = "Solve the problem step by step and end with a line '#### NUMBER'."
+READING = "Answer the question from the text in a few words, on a line '#### ANSWER'."
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            "arithmetic",
+            _arithmetic,
+            answers.extract_gsm8k,
+            answers.extract_flexible,
+            max_new_tokens=32,  # three steps, which `harder` asks for, take 26
+            shifts=("numbers", "harder", "wording"),
+            entropy_bits=two_step.entropy_bits,
+        ),
+        Task(
+            "multihop",
+            _multihop,
+            answers.extract_entity,
+            answers.extract_entity,
+            max_new_tokens=28,  # two hops take 20
+            entropy_bits=two_hop.entropy_bits,
+            overlap=True,
+        ),
+        Task("gsm8k", _gsm8k, answers.extract_gsm8k, answers.extract_flexible, 256, MATHS),
+        Task("hotpotqa", _hotpotqa, answers.extract_entity, answers.extract_entity, 48, READING, overlap=True),
+    )
+}

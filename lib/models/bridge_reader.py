@@ -1,0 +1,92 @@
+"""The frozen target model of a bridge, and the only ways in which it is given anything to read.
+
+`message_inputs` is the firewall: a target that is to be told by a message alone sees [BOS | soft tokens | anchor], made
+here from the soft tokens and two constants, and `check` refuses anything else. No function of this file that takes a
+message takes a question or a gold answer beside it, except `answer_logits`, which feeds gold tokens back for the loss.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+IGNORED = -100  # a label that counts for nothing
+ANCHOR = "Answer: "  # stands in front of every answer, as text, in every arm
+
+
+class LeakError(RuntimeError):
+    """The target was about to see something besides the message."""
+
+
+class Reader:
+    """A target model that answers: frozen, in eval mode, with its tokenizer and the ids that end an answer."""
+
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", stop_ids: Sequence[int]) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.stop_ids = list(stop_ids)
+        self.embedding = model.get_input_embeddings()
+        self.device = self.embedding.weight.device
+        self.bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        self.anchor = self.ids(ANCHOR)
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop_ids[0]
+        # Of one row of the table, in the middle of them: what soft tokens are scaled to.
+        self.rms = self.embedding.weight.detach().float().square().mean(-1).sqrt().median().item()
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """Embeddings [..., d] of token ids."""
+        return self.embedding(torch.as_tensor(ids, dtype=torch.long, device=self.device))
+
+    def message_inputs(self, soft: Tensor) -> Tensor:
+        """What the target sees of a message: [BOS | soft | anchor] as embeddings [B, 1 + K + anchor, d]."""
+        before, after = (self.embed(ids).to(soft.dtype).expand(len(soft), -1, -1) for ids in (self.bos, self.anchor))
+        return torch.cat([before, soft, after], dim=1)
+
+    def check(self, inputs: Tensor, soft: Tensor) -> None:
+        """LeakError unless `inputs` is what `message_inputs` makes of `soft`, to the bit."""
+        allowed = self.message_inputs(soft)
+        if inputs.shape != allowed.shape or not torch.equal(inputs, allowed):
+            raise LeakError(
+                f"The target was given {tuple(inputs.shape)} embeddings that are not [BOS | message | anchor] "
+                f"{tuple(allowed.shape)}; what is measured would not be the message."
+            )
+
+    def answer_logits(self, prefix: Tensor, inputs: Tensor) -> Tensor:
+        """Logits [B, A, vocabulary] float32 of the answer's tokens, teacher-forced.
+
+        prefix float [B, P, d] ends with the anchor; inputs int64 [B, A] holds the answer's tokens one place to the
+        right: its first column is ignored, because the first label is predicted by the prefix's end.
+        """
+        given = torch.cat([prefix, self.embed(inputs[:, 1:].clamp(min=0)).to(prefix.dtype)], dim=1)
+        output = self.model(inputs_embeds=given, use_cache=False, logits_to_keep=inputs.shape[1])
+        return output.logits.float()
+
+    @torch.no_grad()
+    def text_logits(self, questions: Tensor, inputs: Tensor) -> Tensor:
+        """`answer_logits` of a target that reads the question: [BOS | question | anchor | answer].
+
+        questions int64 [B, Q] is padded with IGNORED on the right; the rows are joined without a gap and the logits of
+        the answer's positions gathered, so that no position is moved by padding.
+        """
+        rows, ends = [], []
+        for question, answer in zip(questions.tolist(), inputs.tolist(), strict=True):
+            head = self.bos + [i for i in question if i != IGNORED] + self.anchor
+            rows.append(torch.tensor(head + [max(i, 0) for i in answer[1:]], device=self.device))
+            ends.append(len(head) - 1)
+        given = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
+        hidden = self.model(input_ids=given, use_cache=False).logits
+        index = torch.tensor(ends, device=self.device)[:, None] + torch.arange(inputs.shape[1], device=self.device)
+        return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1])).float()
+
+    def question_logits(self, soft: Tensor, questions: Tensor) -> Tensor:
+        """Logits [B, Q, vocabulary] of the question's tokens, teacher-forced, read from [BOS | soft] alone."""
+        before = self.embed(self.bos).to(soft.dtype).expand(len(soft), -1, -1)
+        return self.answer_logits(torch.cat([before, soft], dim=1), questions)

@@ -1,0 +1,301 @@
+"""How a bridge is trained between two frozen models.
+
+A step needs no source model: its hidden states were stored once. The target reads
+[BOS | soft tokens | anchor | answer] and gradients flow through it into the bridge alone. Four losses in nats, each
+with its own weight:
+
+* `answer`: cross-entropy of the answer's tokens; always on;
+* `info_nce`: each pooled message has to be nearest, of all questions in the batch, to its own question's mean
+  embedding (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748; temperature 0.07);
+* `distill`: KL(target given the text || target given the message) at the answer's positions, per answer token
+  (self-distillation as in xRAG, Cheng et al. 2024, https://arxiv.org/abs/2405.13792);
+* `reconstruct`: cross-entropy of the question, read out of the soft tokens (ICAE, Ge et al. 2023,
+  https://arxiv.org/abs/2307.06945).
+
+Weights are float32 whatever the forward runs in. Batches hold examples of similar length, and each of several processes
+takes its share of the same global batch: sums over the whole batch are divided by counts of the whole batch, so that
+any number of processes trains the same bridge.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from accelerate.utils import gather, reduce
+from torch import Tensor
+
+from lib.models.bridge import Bridge
+from lib.models.bridge_reader import IGNORED, Reader
+from lib.models.muon import Muon
+
+TEMPERATURE = 0.07  # of InfoNCE, as published
+BETAS = (0.9, 0.98)
+ADAMW_DECAY = 0.01  # of matrices
+MUON_ADAM_SHARE = 1.0  # of Muon's learning rate, for queries, biases and norms
+WINDOW = 16  # batches of examples that are sorted by length together
+OPTIMIZERS = ("muon", "adamw")
+LOSSES = ("answer", "info_nce", "distill", "reconstruct")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one step, on the device, padded on the right.
+
+    states float [B, T, d_source] and mask bool [B, T]; inputs int64 [B, A], the answer before each label; labels int64
+    [B, A], IGNORED after the end; questions int64 [B, Q] in the target's tokens, IGNORED after the end.
+    """
+
+    states: Tensor
+    mask: Tensor
+    inputs: Tensor
+    labels: Tensor
+    questions: Tensor
+
+
+class Examples(Protocol):
+    """What is trained on."""
+
+    lengths: np.ndarray  # int [N], of whatever makes an example long
+
+    def batch(self, index: np.ndarray) -> Batch:
+        """The examples of int64 `index` [B]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; weights of losses are 0 where a loss is off."""
+
+    steps: int
+    batch_size: int  # over all processes
+    learning_rate: float
+    warmup: int  # steps
+    optimizer: str = "muon"
+    clip: float = 1.0  # norm of the gradient; 0 does not clip
+    info_nce: float = 0.0
+    info_nce_from: int = 0  # step
+    distill: float = 0.0
+    reconstruct: float = 0.0
+    evaluations: int = 10  # evenly over the training, after the one before it
+    stop: bool = False  # end when early stopping says so, instead of noting it
+    seed: int = 0
+
+    def scale(self, step: int) -> float:
+        """The learning rate at a step, as a share of its maximum: linear warm-up, then linearly to zero."""
+        return min(1.0, (step + 1) / max(1, self.warmup), (self.steps - step) / max(1, self.steps - self.warmup))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The weights at the end and at the best evaluation (real copies), and the steps of the best and of the stop."""
+
+    final: dict[str, Tensor]
+    best: dict[str, Tensor]
+    best_step: int
+    stop_step: int | None
+    seconds: float  # of training, without evaluations
+
+
+def train(
+    bridge: Bridge,
+    reader: Reader,
+    examples: Examples,
+    recipe: Recipe,
+    judge: Callable[[Bridge], dict[str, float]],
+    watch: Callable[[list[float]], tuple[int, int | None]],
+    log: Callable[[dict[str, Any]], object],
+    progress: Callable[[], object] = lambda: None,
+) -> Trained:
+    """Train `bridge` in place, on the device where it is; it ends with the final weights.
+
+    Args:
+        judge: what validation items say of a bridge; called before the first step and at every evaluation, in every
+            process. Its `val_accuracy` is what early stopping watches; its time is not counted.
+        watch: from the accuracies so far to (index of the best, index at which it stops or None).
+        log: called with a row per evaluation: step, train_s, the mean of every loss since the one before (None where
+            it is off), grad_norm, rate (learning rate), and what `judge` returned.
+        progress: called after every step.
+    """
+    state = PartialState()
+    optimizers = _optimizers(bridge, recipe)
+    batches = _batches(examples, recipe, state)
+    marks = sorted({round(recipe.steps * k / recipe.evaluations) for k in range(1, recipe.evaluations + 1)})
+    accuracies: list[float] = []
+    steps, seconds, norm, rate = [0], 0.0, None, 0.0
+    sums = dict.fromkeys(LOSSES, 0.0)
+
+    def evaluate(step: int, since: int) -> tuple[int, int | None]:
+        bridge.eval()
+        judged = judge(bridge)
+        bridge.train()
+        means = {f"loss_{name}": _mean(sums[name], since, name, recipe) for name in LOSSES}
+        total = sum(_weights(recipe)[name] * (means[f"loss_{name}"] or 0.0) for name in LOSSES) if since else None
+        log({"step": step, "train_s": seconds, "loss": total} | means | {"grad_norm": norm, "rate": rate} | judged)
+        accuracies.append(judged["val_accuracy"])
+        return watch(accuracies)
+
+    evaluate(0, 0)
+    best, best_step, stop_step = copy_of(bridge), 0, None
+    began = time.perf_counter()
+    for step in range(recipe.steps):
+        rate = recipe.learning_rate * recipe.scale(step)
+        norm = _step(bridge, reader, next(batches), recipe, step, rate, optimizers, sums, state)
+        progress()
+        if step + 1 in marks:
+            norm = norm.item()  # waits for the device
+            seconds += time.perf_counter() - began
+            index, stopped = evaluate(step + 1, step + 1 - steps[-1])
+            steps.append(step + 1)
+            sums = dict.fromkeys(LOSSES, 0.0)
+            if stop_step is None and index == len(accuracies) - 1:
+                best, best_step = copy_of(bridge), step + 1
+            if stop_step is None and stopped is not None:
+                stop_step = step + 1
+                if recipe.stop:
+                    break
+            began = time.perf_counter()
+    bridge.eval()
+    return Trained(copy_of(bridge), best, best_step, stop_step, seconds)
+
+
+def _step(
+    bridge: Bridge,
+    reader: Reader,
+    batch: Batch,
+    recipe: Recipe,
+    step: int,
+    rate: float,
+    optimizers: list[torch.optim.Optimizer],
+    sums: dict[str, Tensor | float],
+    state: PartialState,
+) -> Tensor:
+    """One update; adds every loss to `sums` and returns the norm of the gradient before clipping."""
+    device = batch.states.device
+    with torch.autocast(device.type, torch.bfloat16):
+        losses = losses_of(bridge, reader, batch, recipe, step, state)
+    weights = _weights(recipe)
+    sum(weights[name] * loss for name, loss in losses.items()).backward()
+    for name, loss in losses.items():
+        sums[name] = sums[name] + loss.detach()
+    if state.num_processes > 1:
+        _add_gradients(bridge)
+    norm = torch.nn.utils.clip_grad_norm_(bridge.parameters(), recipe.clip or float("inf"))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def losses_of(
+    bridge: Bridge, reader: Reader, batch: Batch, recipe: Recipe, step: int, state: PartialState
+) -> dict[str, Tensor]:
+    """Every loss that is on: this process's part, so that the sum over processes is the loss of the global batch."""
+    soft = bridge(batch.states, batch.mask)
+    used = batch.labels != IGNORED
+    count = _total(used.sum(), state)
+    logits = reader.answer_logits(reader.message_inputs(soft), batch.inputs)[used]
+    losses = {"answer": F.cross_entropy(logits, batch.labels[used], reduction="sum") / count}
+    if recipe.info_nce and step >= recipe.info_nce_from:
+        losses["info_nce"] = info_nce(soft, question_keys(reader, batch.questions), state)
+    if recipe.distill:
+        taught = reader.text_logits(batch.questions, batch.inputs)[used].log_softmax(-1)
+        losses["distill"] = F.kl_div(logits.log_softmax(-1), taught, reduction="sum", log_target=True) / count
+    if recipe.reconstruct:
+        asked = batch.questions != IGNORED
+        read = reader.question_logits(soft, batch.questions)[asked]
+        total = F.cross_entropy(read, batch.questions[asked], reduction="sum")
+        losses["reconstruct"] = total / _total(asked.sum(), state)
+    return losses
+
+
+def info_nce(soft: Tensor, keys: Tensor, state: PartialState) -> Tensor:
+    """InfoNCE of pooled soft tokens [B, K, d] against unit keys [B, d]: this process's part of the batch's mean.
+
+    Only the messages get a gradient, so the keys of other processes can be gathered as they are.
+    """
+    pooled = F.normalize(soft.float().mean(1), dim=-1)
+    everybody = gather(keys) if state.num_processes > 1 else keys
+    own = torch.arange(len(pooled), device=soft.device) + state.process_index * len(pooled)
+    return F.cross_entropy(pooled @ everybody.T / TEMPERATURE, own, reduction="sum") / len(everybody)
+
+
+def question_keys(reader: Reader, questions: Tensor) -> Tensor:
+    """Unit vectors [B, d]: the mean of the target's embeddings of each question's tokens, padding left out."""
+    real = (questions != IGNORED).unsqueeze(-1)
+    with torch.no_grad():
+        embedded = reader.embed(questions.clamp(min=0)).float()
+        return F.normalize((embedded * real).sum(1) / real.sum(1).clamp(min=1), dim=-1)
+
+
+def copy_of(bridge: Bridge) -> dict[str, Tensor]:
+    """The weights as they are now; later steps do not change the copy."""
+    return {name: tensor.detach().clone() for name, tensor in bridge.state_dict().items()}
+
+
+def _weights(recipe: Recipe) -> dict[str, float]:
+    return {"answer": 1.0} | {name: getattr(recipe, name) for name in LOSSES[1:]}
+
+
+def _mean(total: Tensor | float, steps: int, name: str, recipe: Recipe) -> float | None:
+    """The mean of a loss over `steps`, of all processes; None where it is off or nothing was trained yet."""
+    if not steps or not _weights(recipe)[name]:
+        return None
+    return (reduce(total, "sum") if isinstance(total, Tensor) else torch.tensor(total)).item() / steps
+
+
+def _total(count: Tensor, state: PartialState) -> Tensor:
+    return reduce(count, "sum") if state.num_processes > 1 else count
+
+
+def _add_gradients(bridge: Bridge) -> None:
+    """Sum the gradients of all processes, in one exchange."""
+    gradients = [p.grad for p in bridge.parameters() if p.grad is not None]
+    summed = reduce(torch.cat([g.flatten() for g in gradients]), "sum")
+    for gradient, part in zip(gradients, summed.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _batches(examples: Examples, recipe: Recipe, state: PartialState) -> Iterator[Batch]:
+    """Endless batches: every process takes every n-th example of the same global batch."""
+    order = np.random.default_rng(recipe.seed)
+    while True:
+        for index in buckets(examples.lengths, recipe.batch_size, order):
+            yield examples.batch(index[state.process_index :: state.num_processes])
+
+
+def buckets(lengths: np.ndarray, batch_size: int, order: np.random.Generator) -> Iterator[np.ndarray]:
+    """One pass over the examples in random batches of similar lengths; what does not fill a batch is left out."""
+    size = min(batch_size, len(lengths))
+    shuffled = order.permutation(len(lengths))
+    shuffled = shuffled[: len(shuffled) // size * size]
+    batches = []
+    for begin in range(0, len(shuffled), WINDOW * size):
+        window = shuffled[begin : begin + WINDOW * size]
+        batches += np.split(window[np.argsort(lengths[window], kind="stable")], len(window) // size)
+    for index in order.permutation(len(batches)):
+        yield batches[index]
+
+
+def _optimizers(bridge: Bridge, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for matrices and AdamW for the rest, or AdamW for all, with weight decay on matrices only."""
+    named = [(name, p) for name, p in bridge.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and not name.endswith(("queries", "learned"))]
+    others = [p for _, p in named if not any(p is m for m in matrices)]
+    rate = recipe.learning_rate
+    if recipe.optimizer == "muon":
+        found = [Muon(matrices, rate), torch.optim.AdamW(others, rate, betas=BETAS, weight_decay=0.0)]
+        shares = [1.0, MUON_ADAM_SHARE]
+    else:
+        groups = [{"params": matrices, "weight_decay": ADAMW_DECAY}, {"params": others, "weight_decay": 0.0}]
+        found, shares = [torch.optim.AdamW(groups, rate, betas=BETAS)], [1.0]
+    for optimizer, share in zip(found, shares, strict=True):
+        for group in optimizer.param_groups:
+            group["share"] = share
+    return [o for o in found if any(group["params"] for group in o.param_groups)]
