@@ -81,6 +81,14 @@ def test_with_countless_items_seeds_are_what_counts():
     assert (found.estimate, found.low, found.high) == pytest.approx(t_interval(shares), abs=1e-3)
 
 
+def test_seeds_that_happen_to_agree_are_not_taken_for_sure():
+    """Equal totals on different items are chance: the items' spread then speaks for the seeds too."""
+    a = np.tile(np.eye(4, dtype=int), 25)  # every seed has a quarter right, no two the same
+    found = paired_difference(a, np.zeros(100, int))
+    assert found.estimate == 0.25
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.05)
+
+
 def test_equal_arms_leave_room_for_what_was_not_seen():
     few, many = (paired_difference(["1" * n] * 2, "1" * n) for n in (100, 1000))
     assert few.estimate == many.estimate == 0

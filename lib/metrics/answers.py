@@ -17,7 +17,7 @@ from decimal import Decimal
 DIGITS = r"(?:(?<![0-9.])\.)?[0-9][0-9,.]*"
 # The harness wants one space between the marker and the number and drops `$` only when it compares, so "####18" and
 # "#### $18" are lost to it; here they count.
-STRICT = re.compile(rf"####[ \t]*(-?[ \t]*\$?[ \t]*-?{DIGITS})")
+STRICT = re.compile(rf"####[ \t]*((?:-[ \t]*)?(?:\$[ \t]*)?-?{DIGITS})")
 # A minus after a word, a bracket or a full stop is a subtraction or a dash: "16-3" ends in 3.
 LAST = re.compile(rf"(?:(?<![\w).])-)?\$?(?:(?<=\$)-)?{DIGITS}")
 MARKER = "####"
