@@ -241,6 +241,8 @@ def test_other_trainings_are_not_mixed_in_and_the_newest_counts():
             found = decided(pd.concat(mixed))
             for name in ("4a/enrichment", "4a/fixes-keep-more", "4a/fix-info-nce"):
                 assert "wrong" not in found[name].finding.runs
+    stronger = rows([config("stronger", info_nce=0.5)]).assign(run="wrong")
+    assert "wrong" not in one("fix-info-nce", pd.concat([right, stronger])).finding.runs
     again = rows([STABLE], accuracy=evenly(0.5)).assign(run="newest", stale=True)
     found = one("enrichment", pd.concat([right, again])).finding
     assert (found.runs, found.stale) == (("newest",), True)
@@ -259,6 +261,12 @@ def test_few_seeds_decide_nothing_however_many_items_there_are():
         ) in remark
         for verdict in found.values():
             json.dumps(verdict.row(), allow_nan=False)
+
+
+def test_an_open_claim_says_what_its_seeds_could_have_found():
+    found = one("stable-above-70", made([STABLE], {STABLE["label"]: 0.72}, hygiene_costs=0)).finding
+    visible = stats.detectable(found.spread, SEEDS, stats.ALPHA)
+    assert f"4 seeds find a difference of {visible:.3g} points in 4 of 5 cases; to find 2 points takes" in found.remark
 
 
 def test_seeds_that_only_one_arm_has_are_left_out_and_other_items_are_not_compared():
