@@ -256,8 +256,19 @@ class TestTokens:
         upright = {found.get_xdata()[0] for found in right.get_lines() if len(set(found.get_xdata())) == 1}
         cost = rows[(rows.protocol == "cost") & (rows.label == "1a_stable_16tok")].iloc[0]
         assert {cost.text_bytes, cost.entropy_bits / 8} <= upright
+        low, high = left.get_xlim()
+        assert low < 4 < 32 < high
         ticks = [text.get_text() for text in left.get_xticklabels()]
         assert ticks[0] == f"4\n{cost.text_tokens / 4:.1f}"
+
+    def test_arms_that_the_number_of_tokens_decides_are_those_of_its_own(self, rows):
+        """A text cut to 32 tokens stands over 32, and not beside a bridge of 16."""
+        made = rows.copy()
+        made.loc[(made.arm == "truncated") & (made.soft_tokens == 32), "accuracy"] = 0.9
+        left, *_ = draw("4a_tokens", made).figure.axes
+        assert line(left, "truncated").get_ydata()[-1] == pytest.approx(90)
+        table = draw("4a_controls", made).data
+        assert (table[table.arm == "truncated"].estimate < 10).all()
 
     def test_degradation_is_of_what_is_kept_and_of_the_last_weights(self):
         configs = (synthetic.STABLE, *synthetic.SERIES[:2])
@@ -340,7 +351,7 @@ class TestFactors:
 
     def test_without_distillation_it_is_said_and_the_rest_is_drawn(self):
         drawn = draw("4a_factors", synthetic.rows([synthetic.STABLE, synthetic.BASELINE]))
-        assert drawn.figure.get_suptitle() == "No finished run: distillation with and without"
+        assert drawn.figure.get_suptitle() == "No finished run: trainings with and without distillation"
         assert "not trained with and without" in [text.get_text() for text in drawn.figure.axes[0].texts]
         assert set(drawn.data.factor.dropna()) == set(bridge_factors.FACTORS) - {"distill"}
 

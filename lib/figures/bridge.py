@@ -165,14 +165,13 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside(part: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """Rows of arms without a bridge that stand beside a configuration: of its task, and of its K where that decides.
-
-    Every run of a task asks them the same items, so each counts once.
+    """Arms without a bridge, a row each, that stand beside a configuration: of its task, decoded like it, and of its K
+    where that decides. Every run of a task asks them the same items.
     """
     first = own.iloc[0]
-    free = part[part.seed.isna() & (part[WORLD] == first[WORLD]).all(axis=1)]
+    free = part[part.seed.isna() & (part.decode_hygiene == first.hygiene) & (part.task == first.task)]
     free = free[~free.arm.isin(PER_TOKENS) | (free.soft_tokens == first.soft_tokens)]
-    return free.drop_duplicates(["arm", "decode_hygiene"], keep="last")
+    return free.drop_duplicates("arm", keep="last")
 
 
 def same(part: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def _table(part: pd.DataFrame) -> pd.DataFrame:
     own = bridge.reference(part)
     first = own.iloc[0]
     messages = bridge.as_configured(bridge.same(part[part.seed.notna()], own)).assign(kind="")
-    free = bridge.beside(part[part.decode_hygiene == first.hygiene], own).assign(kind="")
+    free = bridge.beside(part, own).assign(kind="")
     both = bridge.in_order(pd.concat([free, messages, _rivals(part, first)]))
     place = {"task": first.task, "label": first.label, "hygiene": bool(first.hygiene)}
     return pd.DataFrame(

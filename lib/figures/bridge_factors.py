@@ -109,17 +109,10 @@ def _forest(ax: Axes, table: pd.DataFrame) -> None:
         look = CONTEXTS[row.context]
         ax.hlines(y, row.low, row.high, color=look["color"], lw=1)
         ax.plot(row.estimate, y, ls="", ms=4.5, label=f"_{row.factor}, {row.context}", **look)
-    for name in set(FACTORS) - set(table.factor):
-        ax.text(
-            0.5,
-            list(FACTORS).index(name),
-            "not trained with and without",
-            transform=ax.get_yaxis_transform(),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="0.4",
-        )
+    for y, name in enumerate(FACTORS):
+        if name not in set(table.factor):
+            place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
+            ax.text(0.99, y, "not trained with and without", fontsize=6.5, color="0.4", **place)
     ax.set_yticks(range(len(FACTORS)), FACTORS.values())
     ax.set(ylim=(len(FACTORS) - 0.5, -0.5), xlabel="effect on test accuracy (points)")
     extent = max(2.0, table[["estimate", "low", "high"]].abs().max().max()) if len(table) else 2.0
@@ -169,7 +162,7 @@ def _legend(figure: Figure, stages: pd.DataFrame) -> None:
 
 def _lacking(table: pd.DataFrame, stages: pd.DataFrame) -> list[str]:
     """Fixes that were not trained with and without, and named configurations that were not run."""
-    found = [f"{label} with and without" for name, label in FACTORS.items() if name not in set(table.factor)]
+    found = [f"trainings with and without {label}" for name, label in FACTORS.items() if name not in set(table.factor)]
     return found + [name for name in PLAN if name not in set(stages.configuration)]
 
 

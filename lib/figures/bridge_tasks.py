@@ -53,7 +53,7 @@ def _of_task(part: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     own = bridge.reference(part)
     same = own[own.decode_hygiene == own.hygiene]
-    free = bridge.beside(part[part.decode_hygiene == own.hygiene.iloc[0]], own)
+    free = bridge.beside(part, own)
     place = {"task": own.task.iloc[0], "label": own.label.iloc[0]}
     levels, ahead = [], []
     for name in CHECKPOINTS:

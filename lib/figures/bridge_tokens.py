@@ -22,7 +22,7 @@ TEXT_ARMS = {
     "constant": {"color": "0.55", "ls": ":", "lw": 1.1},
 }
 TRUNCATED = {"color": "0.4", "ls": "--", "lw": 0.9, "marker": "x", "ms": 4}
-DODGE = dict(zip(bridge_series.SERIES, np.exp2([-0.09, -0.03, 0.03, 0.09]), strict=True))  # so that none hides another
+DODGE = 0.02  # between two series, in parts of the axis, so that none hides another
 LAST = {"ls": "--", "mfc": "white"}  # weights at the end of the training
 
 
@@ -102,16 +102,15 @@ def _degradation(stability: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 def _texts(part: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     """Arms without a bridge, decoded as the reference: one value each, of truncated one per number of tokens."""
-    hygiene = bool(own.hygiene.iloc[0])
-    free = part[part.seed.isna() & (part.decode_hygiene.astype(bool) == hygiene)]
-    beside = bridge.beside(free, own)
+    beside = bridge.beside(part, own)
     found = [
         {"series": row["arm"].iloc[0], "measure": "accuracy"} | bridge.estimate(row)
         for arm in TEXT_ARMS
         for row in [beside[beside.arm == arm]]
         if len(row)
     ]
-    cut = free[free.arm == "truncated"].drop_duplicates("soft_tokens", keep="last").sort_values("soft_tokens")
+    cut = part[(part.arm == "truncated") & (part.decode_hygiene == own.hygiene.iloc[0])]
+    cut = cut.drop_duplicates("soft_tokens", keep="last").sort_values("soft_tokens")
     found += [
         {"series": "truncated", "soft_tokens": row.soft_tokens.iloc[0], "measure": "accuracy"} | bridge.estimate(row)
         for _, row in cut.groupby("soft_tokens")
@@ -121,12 +120,20 @@ def _texts(part: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 def _lines(ax: Axes, table: pd.DataFrame, x: str, **options: object) -> None:
     """A line per series through its points, with their intervals; beside each other where they share numbers."""
-    for name, look in style.arm_styles(bridge_series.SERIES).items():
+    names = [name for name in bridge_series.SERIES if name in set(table.series)]
+    looks = style.arm_styles(bridge_series.SERIES)
+    for i, name in enumerate(names):
         line = table[table.series == name].sort_values([x, "soft_tokens"])
-        places = line[x] * (DODGE[name] if x == "soft_tokens" else 1)
-        ax.plot(places, line.estimate, **{"ms": 4, "lw": 1, "label": name, **look, **options})
+        octaves = DODGE * (i - (len(names) - 1) / 2) * _octaves(table.soft_tokens)
+        places = line[x] * 2**octaves if x == "soft_tokens" else line[x]
+        ax.plot(places, line.estimate, **{"ms": 4, "lw": 1, "label": name, **looks[name], **options})
         known = line.low.notna()
-        ax.vlines(places[known], line.low[known], line.high[known], color=look["color"], lw=0.8)
+        ax.vlines(places[known], line.low[known], line.high[known], color=looks[name]["color"], lw=0.8)
+
+
+def _octaves(counts: Sequence[int]) -> float:
+    """How often the smallest number doubles up to the largest; at least once, so that an axis has an extent."""
+    return max(1.0, float(np.log2(max(counts) / min(counts))))
 
 
 def _against_tokens(ax: Axes, accuracy: pd.DataFrame, texts: pd.DataFrame, costs: dict[str, float]) -> None:
@@ -178,6 +185,8 @@ def _token_ticks(ax: Axes, counts: Sequence[int], costs: dict[str, float]) -> No
         return f"{count:g}\n{costs['text_tokens'] / count:.1f}" if measured else f"{count:g}"
 
     ax.set_xscale("log", base=2)
+    room = 2 ** (0.08 * _octaves(counts))
+    ax.set_xlim(min(counts) / room, max(counts) * room)
     ax.xaxis.set(major_locator=FixedLocator(counts), minor_locator=NullLocator(), major_formatter=FuncFormatter(name))
     ax.set_xlabel("soft tokens K" + ("; text tokens / K" if measured else ""))
 
