@@ -163,6 +163,13 @@ class TestEstimates:
         once = bridge.trainings(decay, ["early_stopping", "decode_hygiene"])
         assert len(once) == len(decay) / 2 == 4 * SEEDS
 
+    def test_another_weight_of_a_loss_is_another_training(self, rows, drawn_of):
+        stronger = synthetic.rows([synthetic.config("stronger", info_nce=0.5)], accuracy={"stronger": 0.1}, seeds=2)
+        for name in ("4a_curves", "4a_factors"):
+            drawn = draw(name, pd.concat([rows, stronger]))
+            pd.testing.assert_frame_equal(drawn_of(name).data, drawn.data)
+            assert "Weight: InfoNCE 0.05, distillation 1." in drawn.caption
+
     @pytest.mark.parametrize(("label", "other"), [("1a_stable_16tok", "x"), ("x", "1a_stable_16tok")])
     def test_the_reference_is_the_plans_by_label(self, label, other):
         configs = [synthetic.config(label, 16), synthetic.config(other, 8)]

@@ -1,4 +1,4 @@
-"""What the figures of 4a share: which trainings are compared, values with intervals, names and looks, captions.
+"""What the figures of 4a share: which trainings are compared, values with intervals, names and looks.
 
 Seeds are the replicates of a training: each has its own initial weights and order of the data, and all are judged on
 the same test items of a task. So a point of several seeds is their mean with a t interval over them. What no bridge
@@ -127,7 +127,7 @@ def factorial(part: pd.DataFrame) -> pd.DataFrame:
     """Trainings that differ in seed, InfoNCE and distillation alone, with `fixes` naming the losses that are on.
 
     Of several settings that with the most of the four cells, without a stressor if there is one, then with the most
-    seeds and soft tokens.
+    seeds and soft tokens; of several weights of a loss that of the most rows.
     """
     cell = (part.info_nce > 0) + 2 * (part.distill > 0)
     part = part.assign(fixes=cell.map(dict(enumerate(CELLS))))
@@ -136,7 +136,11 @@ def factorial(part: pd.DataFrame) -> pd.DataFrame:
         plain = (own.stressor == "").all() and (own.kind == "resampler").all()
         return plain, own.fixes.nunique(), own.seed.nunique(), own.soft_tokens.iloc[0]
 
-    return max((own for _, own in part.groupby(SETTING, dropna=False)), key=rank)
+    own = max((own for _, own in part.groupby(SETTING, dropna=False)), key=rank)
+    for loss in ("info_nce", "distill"):
+        weights = own[own[loss] > 0][loss].mode()
+        own = own[(own[loss] == 0) | own[loss].isin(weights[:1])]
+    return own
 
 
 def reference(part: pd.DataFrame) -> pd.DataFrame:
@@ -211,36 +215,3 @@ def floor(ax: Axes, table: pd.DataFrame) -> None:
     known = table[table.arm == FLOOR].estimate
     if len(known):
         ax.axvspan(0, known.iloc[0] + ALLOWED, label="_chance", zorder=0, **BAND)
-
-
-def spread(counts: pd.Series) -> str:
-    """3, or 1 to 3 where they differ."""
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def seeds_title(counts: pd.Series) -> str:
-    """How many seeds are behind the points, for titles."""
-    return f"seeds: n = {spread(counts)}"
-
-
-def seeds_sentence(table: pd.DataFrame, items: bool = True) -> str:
-    """What the intervals are over, for captions; `items`: a single value has Wilson's interval over test items."""
-    several = table[table.seeds > 1].seeds
-    alone = "Wilson's 95 % interval over test items, which says nothing of another seed" if items else "no interval"
-    if several.empty:
-        return f"One seed, with {alone}. "
-    single = f"; where there is one value, {alone}" if len(several) < len(table) else ""
-    return (
-        f"Means over {spread(several)} seeds with 95 % t intervals over seeds, not adjusted for the number of "
-        f"comparisons{single}. "
-    )
-
-
-def pair_sentence(part: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """Source and target of what is drawn, and pairs that were left out."""
-    said = {f"{source} -> {target} ({task})" for task, source, target in set(map(tuple, part[WORLD].to_numpy()))}
-    everything = rows[rows.protocol.isin(HOLDS)]
-    left = set(map(tuple, everything[WORLD].to_numpy())) - set(pairs(everything))
-    others = f"Left out: {', '.join(' -> '.join(world[1:]) for world in sorted(left))}. " if left else ""
-    return f"Source -> target: {', '.join(sorted(said))}. {others}"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.figures import Drawn, bridge, style
+from lib.figures import Drawn, bridge, bridge_captions, style
 
 EXPERIMENT = bridge.EXPERIMENT
 
@@ -40,8 +40,8 @@ def controls(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     for ax, task in zip(axes, shown, strict=True):
         own = table[table.task == task]
         _dots(ax, own, names)
-        seeds = bridge.seeds_title(own[own.seeds > 0].seeds)
-        ax.set_title(f"{task}; test items: n = {bridge.spread(own['items'])}; {seeds}", loc="left", fontsize=7)
+        seeds = bridge_captions.seeds_title(own[own.seeds > 0].seeds)
+        ax.set_title(f"{task}; test items: n = {bridge_captions.spread(own['items'])}; {seeds}", loc="left", fontsize=7)
     _legend(figure)
     lacking = [*missing, *_lacking(table, shown)]
     style.note(figure, lacking, [])
@@ -133,5 +133,5 @@ def _caption(rows: pd.DataFrame, part: pd.DataFrame, table: pd.DataFrame, lackin
         "hollow, bridges of other kinds. Orange: the same bridge with a destroyed message, and a tuned prompt in place "
         f"of any message, which is what chance can reach; the band ends {bridge.ALLOWED:g} points above it, and "
         f"destroyed messages should stay within. All arms of a task answer the same items. {used}. "
-        f"{bridge.seeds_sentence(table)}{bridge.pair_sentence(part, rows)}{style.missing_sentence(lacking)}"
+        f"{bridge_captions.seeds_sentence(table)}{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(lacking)}"
     )

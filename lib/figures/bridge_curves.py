@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.figures import Drawn, bridge, style
+from lib.figures import Drawn, bridge, bridge_captions, style
 from lib.metrics import messages
 
 EXPERIMENT = bridge.EXPERIMENT
@@ -169,7 +169,8 @@ def _caption(rows: pd.DataFrame, part: pd.DataFrame, missing: Sequence[str]) -> 
         f"added to the answer's. {row.kind}, {row.soft_tokens} soft tokens of {row.wire_dim} numbers, depth "
         f"{row.depth}. Trainings run to their end; squares: where early stopping would have stopped. Collapsed: final "
         f"accuracy below {messages.KEPT} of the peak, or a message worth less than {messages.MATTERS} nats, or "
-        f"distinct answers below {messages.VARIED} of the gold answers'. {none}{stress}"
-        f"{bridge.seeds_sentence(_data(part), items=False)}"
-        f"{bridge.pair_sentence(part, rows)}{style.missing_sentence(missing)}"
+        f"distinct answers below {messages.VARIED} of the gold answers'. "
+        f"{bridge_captions.weights_sentence(part)}{none}{stress}"
+        f"{bridge_captions.seeds_sentence(_data(part), items=False)}"
+        f"{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(missing)}"
     )

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.figures import Drawn, bridge, style
+from lib.figures import Drawn, bridge, bridge_captions, style
 
 EXPERIMENT = bridge.EXPERIMENT
 
@@ -44,8 +44,8 @@ def factors(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table, stages = effects(part), _stages(own)
     figure, (left, right) = style.new(style.TEXT, 2.9, 2, width_ratios=[1.5, 1])
     _forest(left, table)
-    seeds = bridge.seeds_title(part.groupby("fixes").seed.nunique())
-    items = f"test items: n = {bridge.spread(part.n_test)}"
+    seeds = bridge_captions.seeds_title(part.groupby("fixes").seed.nunique())
+    items = f"test items: n = {bridge_captions.spread(part.n_test)}"
     left.set_title(f"{part.task.iloc[0]}; {items}; {seeds}", loc="left", fontsize=7)
     _slopes(right, own, stages)
     _legend(figure, stages)
@@ -173,6 +173,6 @@ def _caption(rows: pd.DataFrame, part: pd.DataFrame, table: pd.DataFrame, lackin
         "compare the same trainings. Right: the plan's two configurations, each as it asks to be kept and decoded: "
         "best validation accuracy of the whole training, validation accuracy of the kept weights, and their test "
         "accuracy; a thin line per seed. "
-        f"{bridge.seeds_sentence(table, items=False)}{bridge.pair_sentence(part, rows)}"
-        f"{style.missing_sentence(lacking)}"
+        f"{bridge_captions.weights_sentence(part)}{bridge_captions.seeds_sentence(table, items=False)}"
+        f"{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(lacking)}"
     )

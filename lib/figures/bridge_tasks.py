@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.figures import Drawn, bridge, style
+from lib.figures import Drawn, bridge, bridge_captions, style
 from lib.metrics import proportions
 
 EXPERIMENT = bridge.EXPERIMENT
@@ -31,7 +31,7 @@ def tasks(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     _levels(left, levels, shown, looks)
     _differences(right, ahead, shown, looks)
     left.set_title(
-        f"test items: n = {bridge.spread(levels['items'])}; {bridge.seeds_title(levels[levels.seeds > 0].seeds)}",
+        f"test items: n = {bridge_captions.spread(levels['items'])}; {bridge_captions.seeds_title(levels[levels.seeds > 0].seeds)}",
         loc="left",
         fontsize=7,
     )
@@ -143,5 +143,5 @@ def _caption(rows: pd.DataFrame, part: pd.DataFrame, levels: pd.DataFrame, lacki
         "in the plotted data). The bridge is that of the plan's best configuration at its best and at its last "
         f"checkpoint: {used}; text arms are decoded as it is. Right: bridged minus the arms that read all of the text, "
         "in points, on the same items; 95 % intervals over items and seeds of the paired differences. Left: "
-        f"{bridge.seeds_sentence(levels)}{bridge.pair_sentence(part, rows)}{style.missing_sentence(lacking)}"
+        f"{bridge_captions.seeds_sentence(levels)}{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(lacking)}"
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from lib.figures import Drawn, bridge, bridge_series, style
+from lib.figures import Drawn, bridge, bridge_captions, bridge_series, style
 
 EXPERIMENT = bridge.EXPERIMENT
 
@@ -39,9 +39,11 @@ def tokens(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     _against_tokens(axes[0], accuracy, texts, costs)
     _losses(axes[1], lost, costs)
     _against_bytes(axes[2], accuracy, texts, costs)
-    axes[0].set_title(f"{own.task.iloc[0]}; test items: n = {bridge.spread(accuracy['items'])}", loc="left", fontsize=7)
-    axes[1].set_title(bridge.seeds_title(lost.seeds), loc="left", fontsize=7)
-    axes[2].set_title(bridge.seeds_title(accuracy.seeds), loc="left", fontsize=7)
+    axes[0].set_title(
+        f"{own.task.iloc[0]}; test items: n = {bridge_captions.spread(accuracy['items'])}", loc="left", fontsize=7
+    )
+    axes[1].set_title(bridge_captions.seeds_title(lost.seeds), loc="left", fontsize=7)
+    axes[2].set_title(bridge_captions.seeds_title(accuracy.seeds), loc="left", fontsize=7)
     _legend(figure, accuracy, texts)
     style.note(figure, missing, [])
     data = pd.concat([accuracy, lost, texts], ignore_index=True).assign(**costs)
@@ -223,5 +225,5 @@ def _caption(
         "plainly. Right: accuracy against the bytes of the message in fp16. Series share the plan's best "
         "configuration; its own change width, depth and heads with the tokens, the others keep what their name says. "
         f"{text if np.isfinite(costs['text_tokens']) else ''}{none}"
-        f"{bridge.seeds_sentence(accuracy)}{bridge.pair_sentence(part, rows)}{style.missing_sentence(missing)}"
+        f"{bridge_captions.seeds_sentence(accuracy)}{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(missing)}"
     )
