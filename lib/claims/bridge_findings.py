@@ -18,6 +18,8 @@ from lib.claims.bridge_select import BASELINE, STABLE, Scale
 from lib.claims.bridge_tests import ahead, minus
 from lib.metrics.messages import KEPT
 
+ONOFF = {"with it": True, "without": False}  # a fix's two arms, as remarks name them
+
 
 def over(rows: pd.DataFrame, scale: Scale, other: str) -> Finding | None:
     """The best bridge's advantage over an arm that reads the text, decoded alike, on the maths task."""
@@ -70,9 +72,8 @@ def collapses(rows: pd.DataFrame, scale: Scale) -> Finding | None:
     lost = 100 * (KEPT * runs.peak - runs.final).to_numpy(float)
     fallen = runs.collapsed.astype(bool)
     why = ", ".join(f"{reason}: {n}" for reason, n in runs.why[fallen].value_counts().items())
-    said = (
-        f"Validation accuracy {100 * runs.peak.mean():.1f} % at its peak, {100 * runs.final.mean():.1f} % at the end; "
-    )
+    peak, final = 100 * runs.peak.mean(), 100 * runs.final.mean()
+    said = f"Validation accuracy {peak:.1f} % at its peak, {final:.1f} % at the end; "
     said += f"{fallen.sum()} of {len(runs)} seeds collapsed by the definition{f' ({why})' if why else ''}."
     statistic = f"{KEPT:g} of the peak validation accuracy minus the final one, without any fix"
     test = ahead(lost[:, None], found, margin=0.0, statistic=statistic, remark=said)
@@ -100,9 +101,6 @@ def loss_effect(rows: pd.DataFrame, scale: Scale, loss: str) -> Finding | None:
     levels = " and ".join(f"{'with' if level else 'without'} {other}" for level in others)
     about = f"test accuracy with {loss} minus without, last weights, no hygiene, mean over trainings {levels}"
     return _effect(of, pairs[True] + pairs[False], about)
-
-
-ONOFF = {"with it": True, "without": False}
 
 
 def _cell(at: int, on: bool, other: bool) -> tuple[bool, bool]:
