@@ -133,5 +133,6 @@ def _caption(rows: pd.DataFrame, part: pd.DataFrame, table: pd.DataFrame, lackin
         "hollow, bridges of other kinds. Orange: the same bridge with a destroyed message, and a tuned prompt in place "
         f"of any message, which is what chance can reach; the band ends {bridge.ALLOWED:g} points above it, and "
         f"destroyed messages should stay within. All arms of a task answer the same items. {used}. "
-        f"{bridge_captions.seeds_sentence(table)}{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(lacking)}"
+        f"{bridge_captions.seeds_sentence(table)}{bridge_captions.pair_sentence(part, rows)}"
+        f"{style.missing_sentence(lacking)}"
     )

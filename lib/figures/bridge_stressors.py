@@ -107,7 +107,7 @@ def _caption(rows: pd.DataFrame, trained: pd.DataFrame, table: pd.DataFrame, mis
         "Seeds whose kept weights have collapsed, of all seeds, per stressor (row) and fixes (column); below, mean "
         "validation accuracy at the peak of the whole training and of what is kept. Early stopping and hygiene are "
         "applied to the same trainings after the fact; losses are trained with. A cell that was not run says so. "
-        f"Seeds: n = {bridge_captions.spread(table.seeds)} per cell; {most.collapsed}/{most.seeds} leaves a 95 % interval "
-        f"(Wilson) of {most.low:.0f} to {most.high:.0f} %, those of all cells are in the plotted data. "
+        f"Seeds: n = {bridge_captions.spread(table.seeds)} per cell; {most.collapsed}/{most.seeds} leaves a 95 % "
+        f"interval (Wilson) of {most.low:.0f} to {most.high:.0f} %, those of all cells are in the plotted data. "
         f"{bridge_captions.pair_sentence(trained, rows)}{style.missing_sentence(missing)}"
     )

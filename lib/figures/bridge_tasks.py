@@ -30,11 +30,9 @@ def tasks(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     looks = style.arm_styles([*bridge.TASKS, *(task for task in shown if task not in bridge.TASKS)])
     _levels(left, levels, shown, looks)
     _differences(right, ahead, shown, looks)
-    left.set_title(
-        f"test items: n = {bridge_captions.spread(levels['items'])}; {bridge_captions.seeds_title(levels[levels.seeds > 0].seeds)}",
-        loc="left",
-        fontsize=7,
-    )
+    items = bridge_captions.spread(levels["items"])
+    seeds = bridge_captions.seeds_title(levels[levels.seeds > 0].seeds)
+    left.set_title(f"test items: n = {items}; {seeds}", loc="left", fontsize=7)
     _legend(figure, shown, looks)
     lacking = [*missing, *_lacking(levels, shown)]
     style.note(figure, lacking, [])
@@ -143,5 +141,6 @@ def _caption(rows: pd.DataFrame, part: pd.DataFrame, levels: pd.DataFrame, lacki
         "in the plotted data). The bridge is that of the plan's best configuration at its best and at its last "
         f"checkpoint: {used}; text arms are decoded as it is. Right: bridged minus the arms that read all of the text, "
         "in points, on the same items; 95 % intervals over items and seeds of the paired differences. Left: "
-        f"{bridge_captions.seeds_sentence(levels)}{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(lacking)}"
+        f"{bridge_captions.seeds_sentence(levels)}{bridge_captions.pair_sentence(part, rows)}"
+        f"{style.missing_sentence(lacking)}"
     )

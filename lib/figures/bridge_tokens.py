@@ -225,5 +225,6 @@ def _caption(
         "plainly. Right: accuracy against the bytes of the message in fp16. Series share the plan's best "
         "configuration; its own change width, depth and heads with the tokens, the others keep what their name says. "
         f"{text if np.isfinite(costs['text_tokens']) else ''}{none}"
-        f"{bridge_captions.seeds_sentence(accuracy)}{bridge_captions.pair_sentence(part, rows)}{style.missing_sentence(missing)}"
+        f"{bridge_captions.seeds_sentence(accuracy)}{bridge_captions.pair_sentence(part, rows)}"
+        f"{style.missing_sentence(missing)}"
     )
