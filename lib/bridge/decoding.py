@@ -40,7 +40,8 @@ def answer_embeddings(reader: Reader, prompts: Sequence[Tensor], max_new_tokens:
     while len(order):
         count = max(1, POSITIONS_AT_ONCE // int(lengths[order[0]] + max_new_tokens))
         part, order = order[:count], order[count:]
-        for index, (text, full) in zip(part, _answer(reader, [prompts[i] for i in part], max_new_tokens, hygiene)):
+        answered = _answer(reader, [prompts[i] for i in part], max_new_tokens, hygiene)
+        for index, (text, full) in zip(part, answered, strict=True):
             texts[index], capped[index] = text, full
     return Written(texts, capped, lengths.tolist())
 

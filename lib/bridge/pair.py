@@ -1,8 +1,8 @@
 """The two models of a bridge, and a task encoded for them.
 
-The source reads each question once: its hidden states are stored in the cache as safetensors shards, so a training step,
-and every later run on the same task, needs no source model. States are those of one layer (`layer`, as a share of the
-depth), over the tokens of the question as the source's own prompt has it.
+The source reads each question once: its hidden states are stored in the cache as safetensors shards, so that neither a
+training step nor a later run on the same task needs the source model. States are those of one layer (`layer`, as a
+share of the depth), over the tokens of the question as the source's own prompt has it.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ class States:
         position = torch.arange(int(lengths.max()))
         mask = position < lengths[:, None]
         wanted = (torch.from_numpy(self.offsets[index])[:, None] + position)[mask].numpy()
-        found = torch.zeros(*mask.shape, self.shards[0].shape[1])
+        found = torch.zeros((*mask.shape, self.shards[0].shape[1]))
         found[mask] = self._at(wanted)
         return found.to(self.device), mask.to(self.device)
 
@@ -116,6 +116,7 @@ class Encoded:
     items: list[Item]
     states: States
     questions: list[list[int]]  # the target's tokens of the question alone
+    prompts: list[list[int]]  # and of the whole text prompt
     answers: list[list[int]]  # and of the answer, with the id that ends it
     device: torch.device
 
@@ -129,11 +130,12 @@ class Encoded:
         states, mask = self.states.rows(index)
         labels = self._padded([self.answers[i] for i in index])
         inputs = torch.cat([labels.new_full((len(index), 1), IGNORED), labels[:, :-1]], dim=1)
-        return Batch(states, mask, inputs, labels, self._padded([self.questions[i] for i in index]))
+        questions, prompts = ([rows[i] for i in index] for rows in (self.questions, self.prompts))
+        return Batch(states, mask, inputs, labels, self._padded(questions), prompts)
 
     def _padded(self, rows: list[list[int]]) -> Tensor:
         longest = max(map(len, rows))
-        return torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows], device=self.device)
+        return torch.tensor([[*row, *[IGNORED] * (longest - len(row))] for row in rows], device=self.device)
 
 
 def encode(pair: Pair, task: Task, items: Sequence[Item]) -> Encoded:
@@ -142,7 +144,8 @@ def encode(pair: Pair, task: Task, items: Sequence[Item]) -> Encoded:
     stop = pair.target.tokenizer.eos_token_id
     questions = [pair.reader.ids(item.question) for item in items]
     answers = [pair.reader.ids(item.answer) + [pair.reader.stop_ids[0] if stop is None else stop] for item in items]
-    return Encoded(task, list(items), _states(pair, texts), questions, answers, pair.target.device)
+    prompts = [prompt(pair.target, task, item.question) for item in items]
+    return Encoded(task, list(items), _states(pair, texts), questions, prompts, answers, pair.target.device)
 
 
 def _states(pair: Pair, texts: list[list[int]]) -> States:
@@ -194,7 +197,7 @@ def _read(pair: Pair, texts: list[list[int]]) -> list[Tensor]:
 
 
 def fingerprint(lm: LoadedModel) -> str:
-    """Tells a model from another by its weights: a hash of the sum and the corner of every parameter."""
+    """Tells a model from another by its weights: a hash of the first numbers of every parameter."""
     digest = hashlib.sha256(lm.name.encode())
     for name, parameter in lm.model.named_parameters():
         corner = parameter.detach().flatten()[:64].float().cpu()

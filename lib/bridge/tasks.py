@@ -7,6 +7,7 @@ from the test set.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lib.data import gsm8k, hotpotqa, two_hop, two_step
@@ -29,13 +30,15 @@ class Task:
     """A task by name.
 
     load: (split, count, path) -> items of "train", "validation", "test" or one of `shifts`; path: a local file or
-    folder, for the real sets only. read: text -> the answer it gives or None; flexible: the same, more forgiving.
+    folder, for the real sets only. read: text -> the answer it gives or None; right: whether that is the gold;
+    flexible: `read`, more forgiving.
     instruction: what an untrained model has to be told before the question. entropy_bits: of a question, where known.
     """
 
     name: str
     load: Callable[[str, int, str], list[Item]]
     read: Callable[[str], str | None]
+    right: Callable[[str | None, str], bool]
     flexible: Callable[[str], str | None]
     max_new_tokens: int
     instruction: str = ""
@@ -56,20 +59,32 @@ def _item(made: Any) -> Item:
     return Item(made.question, made.answer, made.gold)
 
 
-def _carve(load: Callable[[str], list[Any]], split: str, count: int, held: str) -> list[Any]:
-    """Rows of a real set: its own `held` split for testing, the end of its training split for validation."""
+def _rows(load: Callable[[str], list[Any]], split: str, count: int, held: str, path: str) -> list[Any]:
+    """Rows of a real set: its own `held` split for testing, the end of its training split for validation.
+
+    A local file is one split, so it is cut: the first two fifths for testing, a tenth for validation, the rest for
+    training.
+    """
+    if Path(path).is_file():
+        rows = load(held)
+        tested, validated = len(rows) * 2 // 5, len(rows) // 2
+        return {"test": rows[:tested], "validation": rows[tested:validated], "train": rows[validated:]}[split][:count]
     if split == "test":
         return load(held)[:count]
     rows = load("train")
     return rows[-CARVED:][:count] if split == "validation" else rows[:-CARVED][:count]
 
 
+def _exact(prediction: str | None, gold: str) -> bool:
+    return answers.hotpotqa_em_f1(prediction, gold)[0] == 1.0
+
+
 def _gsm8k(split: str, count: int, path: str) -> list[Item]:
-    return [_item(row) for row in _carve(lambda name: gsm8k.load(path or None, name), split, count, "test")]
+    return [_item(row) for row in _rows(lambda name: gsm8k.load(path or None, name), split, count, "test", path)]
 
 
 def _hotpotqa(split: str, count: int, path: str) -> list[Item]:
-    rows = _carve(lambda name: hotpotqa.load(path or None, name), split, count, "validation")
+    rows = _rows(lambda name: hotpotqa.load(path or None, name), split, count, "validation", path)
     return [Item(f"{row.context}\n{row.question}", f"#### {row.answer}", row.answer) for row in rows]
 
 
@@ -82,6 +97,7 @@ TASKS = {
             "arithmetic",
             _arithmetic,
             answers.extract_gsm8k,
+            answers.same_number,
             answers.extract_flexible,
             max_new_tokens=32,  # three steps, which `harder` asks for, take 26
             shifts=("numbers", "harder", "wording"),
@@ -91,12 +107,22 @@ TASKS = {
             "multihop",
             _multihop,
             answers.extract_entity,
+            _exact,
             answers.extract_entity,
             max_new_tokens=28,  # two hops take 20
             entropy_bits=two_hop.entropy_bits,
             overlap=True,
         ),
-        Task("gsm8k", _gsm8k, answers.extract_gsm8k, answers.extract_flexible, 256, MATHS),
-        Task("hotpotqa", _hotpotqa, answers.extract_entity, answers.extract_entity, 48, READING, overlap=True),
+        Task("gsm8k", _gsm8k, answers.extract_gsm8k, answers.same_number, answers.extract_flexible, 256, MATHS),
+        Task(
+            "hotpotqa",
+            _hotpotqa,
+            answers.extract_entity,
+            _exact,
+            answers.extract_entity,
+            max_new_tokens=48,
+            instruction=READING,
+            overlap=True,
+        ),
     )
 }

@@ -59,34 +59,41 @@ class Reader:
                 f"{tuple(allowed.shape)}; what is measured would not be the message."
             )
 
-    def answer_logits(self, prefix: Tensor, inputs: Tensor) -> Tensor:
+    def text_inputs(self, soft: Tensor | None, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Embeddings [L_i, d] of whole text prompts, with the soft tokens [B, K, d], if any, after the first token.
+
+        For arms that are given the text: a message arm never comes here.
+        """
+        rows = [self.embed(ids) for ids in prompts]
+        if soft is None:
+            return rows
+        first = len(self.bos)
+        return [torch.cat([row[:first], own.to(row.dtype), row[first:]]) for row, own in zip(rows, soft, strict=True)]
+
+    def answer_logits(self, prefix: Tensor | list[Tensor], inputs: Tensor) -> Tensor:
         """Logits [B, A, vocabulary] float32 of the answer's tokens, teacher-forced.
 
-        prefix float [B, P, d] ends with the anchor; inputs int64 [B, A] holds the answer's tokens one place to the
-        right: its first column is ignored, because the first label is predicted by the prefix's end.
+        prefix float [B, P, d], or rows [P_i, d] of different lengths, ends with the anchor; inputs int64 [B, A] holds
+        the answer's tokens one place to the right: its first column is ignored, because the prefix's end predicts the
+        first label. Rows are padded on the left and masked; rotary positions are relative, so this moves nothing.
         """
+        mask = None
+        if isinstance(prefix, list):
+            prefix, mask = left_padded(prefix)
+            mask = torch.cat([mask, mask.new_ones(len(mask), inputs.shape[1] - 1)], dim=1)
         given = torch.cat([prefix, self.embed(inputs[:, 1:].clamp(min=0)).to(prefix.dtype)], dim=1)
-        output = self.model(inputs_embeds=given, use_cache=False, logits_to_keep=inputs.shape[1])
+        output = self.model(inputs_embeds=given, attention_mask=mask, use_cache=False, logits_to_keep=inputs.shape[1])
         return output.logits.float()
 
-    @torch.no_grad()
-    def text_logits(self, questions: Tensor, inputs: Tensor) -> Tensor:
-        """`answer_logits` of a target that reads the question: [BOS | question | anchor | answer].
-
-        questions int64 [B, Q] is padded with IGNORED on the right; the rows are joined without a gap and the logits of
-        the answer's positions gathered, so that no position is moved by padding.
-        """
-        rows, ends = [], []
-        for question, answer in zip(questions.tolist(), inputs.tolist(), strict=True):
-            head = self.bos + [i for i in question if i != IGNORED] + self.anchor
-            rows.append(torch.tensor(head + [max(i, 0) for i in answer[1:]], device=self.device))
-            ends.append(len(head) - 1)
-        given = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
-        hidden = self.model(input_ids=given, use_cache=False).logits
-        index = torch.tensor(ends, device=self.device)[:, None] + torch.arange(inputs.shape[1], device=self.device)
-        return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1])).float()
-
-    def question_logits(self, soft: Tensor, questions: Tensor) -> Tensor:
+    def question_logits(self, soft: Tensor, inputs: Tensor) -> Tensor:
         """Logits [B, Q, vocabulary] of the question's tokens, teacher-forced, read from [BOS | soft] alone."""
         before = self.embed(self.bos).to(soft.dtype).expand(len(soft), -1, -1)
-        return self.answer_logits(torch.cat([before, soft], dim=1), questions)
+        return self.answer_logits(torch.cat([before, soft], dim=1), inputs)
+
+
+def left_padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows [L_i, d] as one tensor [B, L, d] that ends where they end, and its mask (int64 [B, L])."""
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
+    lengths = torch.tensor([len(row) for row in rows], device=padded.device)
+    positions = torch.arange(padded.shape[1], device=padded.device)
+    return padded, (positions >= padded.shape[1] - lengths[:, None]).long()

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lib.params.base import NOT_HASHED, ParameterError, Params, nearest
+from lib.params.bridge import Bridge
 from lib.params.mazes import PohScaling
 from lib.params.scaling import Scaling, split_arm
 from lib.params.specdec import SpecDec
@@ -24,6 +25,7 @@ from lib.params.specdec import SpecDec
 __all__ = [
     "EXPERIMENTS",
     "NOT_HASHED",
+    "Bridge",
     "ParameterError",
     "Params",
     "PohScaling",
@@ -42,10 +44,12 @@ EXPERIMENTS: dict[str, type[Params]] = {
     "1a3_scaling": Scaling,
     "2a_specdec": SpecDec,
     "3a_poh_scaling": PohScaling,
+    "4a_bridge": Bridge,
     "bench/sampling": Scaling,
     "bench/growth": Scaling,
     "bench/specdec": SpecDec,
     "bench/mazes": PohScaling,
+    "bench/bridge": Bridge,
 }
 
 

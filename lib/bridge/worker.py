@@ -1,0 +1,228 @@
+"""Trains one bridge of a job and writes it into the cache, in this process or in several at once.
+
+Several processes are started by accelerate: `accelerate launch --num_processes 4 -m lib.bridge.worker JOB FOLDER`. Each
+loads the two models onto its own device and takes its share of every batch; they look at the validation items together
+and stop together, because all of them hear the same accuracy. The first one writes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from lib.bridge import evaluation, pair, stressors
+from lib.bridge.tasks import TASKS
+from lib.metrics.cost import PeakMemory
+from lib.metrics.messages import early_stop
+from lib.models import bridge, bridge_training, cache
+from lib.models.bridge import Bridge, Shape
+from lib.models.bridge_training import Recipe
+from lib.models.memory import explain_oom
+from lib.params import resolve
+from lib.params.bridge import Bridge as Params
+
+KIND = "bridges"  # folder of the cache
+SOURCE = [  # what decides the weights
+    *(f"lib.bridge.{name}" for name in ("decoding", "evaluation", "pair", "stressors", "tasks", "worker")),
+    *(f"lib.models.{name}" for name in ("bridge", "bridge_reader", "bridge_training", "muon")),
+    *(f"lib.data.{name}" for name in ("two_hop", "two_step")),
+    "lib.metrics.messages",
+]
+TUNED_SHARE = 0.5  # of a bridge's steps, for a prompt tuned without a source: it has less to learn
+DECAYED_SHARE = 0.5  # of the steps, for going on from a good bridge
+UNRELATED = {"label", "preset", "run_dir", "runs_dir", "seed", "test", "hygiene", "threads"}  # to the weights
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained: parameters with one seed, and what the target sees (`message`, or `text` for a tuned prompt)."""
+
+    params: Params
+    see: str = "message"
+
+    @classmethod
+    def of(cls, params: Params) -> Job:
+        return cls(params.model_copy(update={"seed": params.seed[:1]}))
+
+    def of_seed(self, seed: int) -> Job:
+        """The same with another seed."""
+        return replace(self, params=self.params.model_copy(update={"seed": [seed]}))
+
+    def tuned(self, arm: str) -> Job:
+        """The soft prompt without a source that goes beside this bridge: `constant` or `prefix_text`."""
+        plain = {"kind": "constant", "stressor": "", "info_nce": 0.0, "distill": 0.0, "reconstruct": 0.0, "stop": False}
+        fewer = {"steps": max(1, round(TUNED_SHARE * self.params.steps)), "seed": [0], "patience": 5}
+        fewer["warmup"] = min(self.params.warmup, fewer["steps"])
+        fewer["evaluations"] = min(2, fewer["steps"])
+        like = {name: Params.model_fields[name].get_default() for name in ("bottleneck", "depth", "heads", "ffn")}
+        params = self.params.model_copy(update=plain | fewer | like)
+        return Job(params, "text" if arm == "prefix_text" else "message")
+
+    def good(self) -> Job:
+        """The training without the stressor, with all fixes, that `decay` starts from."""
+        fixed = {"stressor": "", "info_nce": 0.05, "distill": 0.0, "clip": 1.0, "patience": 5}
+        return replace(self, params=self.params.model_copy(update=fixed))
+
+    def pair(self) -> pair.Pair:
+        """Both models, loaded onto this process's device."""
+        params = self.params
+        state = PartialState()
+        device = str(state.device) if state.num_processes > 1 else params.device
+        options = {"dtype": params.dtype, "device": device, "trust_remote_code": params.trust_remote_code}
+        return pair.load(params.source, params.target, params.source_layer, **options)
+
+    def recipe(self) -> Recipe:
+        """How the bridge is trained."""
+        params = self.params
+        steps = params.steps if params.stressor != "decay" else max(1, round(DECAYED_SHARE * params.steps))
+        made = Recipe(
+            steps=steps,
+            batch_size=params.batch_size,
+            learning_rate=params.learning_rate,
+            warmup=params.warmup,
+            optimizer=params.optimizer,
+            clip=params.clip,
+            info_nce=params.info_nce,
+            info_nce_from=params.info_nce_from,
+            distill=params.distill,
+            reconstruct=params.reconstruct,
+            evaluations=min(params.evaluations, steps),
+            stop=params.stop,
+            seed=params.seed[0],
+        )
+        return stressors.recipe(params.stressor, made)
+
+    def facts(self, models: pair.Pair) -> dict[str, Any]:
+        """Everything that the weights depend on."""
+        params = {k: v for k, v in self.params.model_dump(mode="json").items() if k not in UNRELATED}
+        machine = [torch.__version__, models.target.device.type]
+        weights = [pair.fingerprint(models.source), pair.fingerprint(models.target)]
+        code = cache.source_hash(SOURCE)
+        return {"params": params, "seed": self.params.seed, "see": self.see, "code": code, "on": machine, "of": weights}
+
+
+def folder(models: pair.Pair, job: Job) -> Path:
+    """The cache's folder with the trained bridge of a job; trained now where it is not there."""
+    params = job.params
+    name = "-".join([params.task, params.kind, f"{params.soft_tokens}x{params.wire_dim}", str(params.seed[0])])
+    return cache.get(KIND, name, cache.key_of(job.facts(models)), partial(_build, models, job))
+
+
+def untrained(models: pair.Pair, job: Job) -> Bridge:
+    """The bridge of a job with its initial weights, on the target's device."""
+    params = job.params
+    shape = Shape(
+        params.kind,
+        models.source_dim,
+        models.target_dim,
+        params.soft_tokens,
+        params.wire_dim,
+        params.bottleneck,
+        params.depth,
+        params.heads,
+        params.ffn,
+    )
+    made = bridge.build(stressors.shape(params.stressor, shape), models.reader.rms, params.seed[0])
+    return stressors.bridge(params.stressor, made).to(models.target.device)
+
+
+def _build(models: pair.Pair, job: Job, folder: Path) -> None:
+    processes = job.params.processes or (torch.cuda.device_count() if models.target.device.type == "cuda" else 1)
+    if processes > 1:
+        _launch(job, folder, processes)
+    else:
+        train(models, job, folder)
+
+
+def _launch(job: Job, folder: Path, processes: int) -> None:
+    """Train in processes of accelerate; raises RuntimeError, with the last thing they said, where they fail."""
+    given = {"params": job.params.model_dump(mode="json"), "see": job.see}
+    where = ["--cpu"] if job.params.device == "cpu" or not torch.cuda.is_available() else ["--multi_gpu"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *where, "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run([*command, "-m", "lib.bridge.worker", json.dumps(given), str(folder)], check=False)
+    if done.returncode:
+        raise RuntimeError(f"Training in {processes} processes failed; what they said stands above.")
+
+
+def train(models: pair.Pair, job: Job, folder: Path) -> None:
+    """Train, and write both sets of weights and the record into the empty `folder` (the first process writes)."""
+    params, state = job.params, PartialState()
+    task = TASKS[params.task]
+    load = partial(task.load, path=params.data)
+    examples = pair.encode(models, task, load("train", params.train))
+    judged = pair.encode(models, task, load("validation", params.validation))
+    recipe, made = job.recipe(), untrained(models, job)
+    if params.stressor == "decay":
+        made.load_state_dict(load_file(_good(models, job) / "best.safetensors"))
+    curve: list[dict[str, Any]] = []
+    memory = PeakMemory(models.target.device)
+    memory.start()
+    see = bridge_training.text if job.see == "text" or params.stressor == "leak" else bridge_training.message
+    name = params.label or f"{params.task} {params.kind} {params.soft_tokens}x{params.wire_dim}"
+    with tqdm(
+        total=recipe.steps,
+        desc=f"{name}, seed {params.seed[0]}",
+        unit="step",
+        file=sys.stderr,
+        disable=not state.is_main_process,
+        mininterval=0.5,
+    ) as bar:
+
+        def log(row: dict[str, Any]) -> None:
+            curve.append(row)
+            bar.set_postfix(loss=f"{row['loss'] or 0:.3f}", right=f"{row['val_accuracy']:.0%}", refresh=False)
+
+        with explain_oom("batch_size"):
+            found = bridge_training.train(
+                made,
+                models.reader,
+                stressors.examples(params.stressor, examples),
+                recipe,
+                see,
+                partial(_judge, models, judged, job),
+                partial(early_stop, patience=params.patience or 5),
+                log,
+                bar.update,
+            )
+    if not state.is_main_process:
+        return
+    for checkpoint in ("final", "best"):
+        weights = getattr(found, checkpoint)
+        save_file({k: v.cpu().contiguous() for k, v in weights.items()}, folder / f"{checkpoint}.safetensors")
+    record = {"curve": curve, "best_step": found.best_step, "stop_step": found.stop_step, "train_s": found.seconds}
+    record |= {"peak_memory_bytes": memory.stop(), "target_rms": models.reader.rms}
+    (folder / "training.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+
+
+def _good(models: pair.Pair, job: Job) -> Path:
+    return folder(models, job.good())
+
+
+def _judge(models: pair.Pair, encoded: pair.Encoded, job: Job, made: Bridge) -> dict[str, float]:
+    """The first process judges and tells the others, so that all of them stop at the same evaluation."""
+    state = PartialState()
+    found = [None]
+    if state.is_main_process:
+        judge = evaluation.judge if job.see == "message" else evaluation.judge_text
+        found = [judge(models, encoded, made)]
+    if state.num_processes > 1:
+        found = broadcast_object_list(found)
+    return found[0]
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    asked = Job(resolve("4a_bridge", given["params"]), given["see"])
+    train(asked.pair(), asked, Path(sys.argv[2]))
