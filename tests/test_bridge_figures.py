@@ -170,6 +170,12 @@ class TestEstimates:
             pd.testing.assert_frame_equal(drawn_of(name).data, drawn.data)
             assert "Weight: InfoNCE 0.05, distillation 1." in drawn.caption
 
+    def test_another_warm_up_is_another_training(self, rows):
+        """What only the run's parameters say tells trainings apart too, and does not hide a figure."""
+        other = synthetic.rows([synthetic.config("other")], accuracy={"other": 0.1}, seeds=2).assign(warmup=0)
+        drawn = draw("4a_curves", pd.concat([rows.assign(warmup=20), other]))
+        assert set(drawn.data.seeds) == {SEEDS}
+
     @pytest.mark.parametrize(("label", "other"), [("1a_stable_16tok", "x"), ("x", "1a_stable_16tok")])
     def test_the_reference_is_the_plans_by_label(self, label, other):
         configs = [synthetic.config(label, 16), synthetic.config(other, 8)]
@@ -397,6 +403,15 @@ class TestStressors:
         assert texts[2, 1] == ["not run"]
         shades = {patch.get_xy(): sum(patch.get_facecolor()[:3]) for patch in ax.patches}
         assert shades[-0.5, 0.5] < shades[-0.5, -0.5] < shades[0.5, 0.5]
+
+    def test_clipping_that_was_varied_makes_rows_of_its_own(self, rows):
+        decay = rows[rows.stressor == "decay"]
+        unclipped = decay.assign(clip=0.0, run="z", collapsed=False)
+        drawn = draw("4a_stressors", pd.concat([rows.assign(clip=1.0), unclipped]))
+        table = drawn.data[drawn.data.fixes == "no fixes"].set_index("stressor").collapsed
+        assert table.to_dict() == {"none": 1, "decay, clip 0.0": 0, "decay, clip 1.0": 4, "rate_x10": 4}
+        (ax,) = drawn.figure.axes
+        assert [text.get_text() for text in ax.get_yticklabels()] == list(table.index)
 
     def test_needs_a_stressor(self, rows):
         with pytest.raises(Undrawable, match="has a stressor"):

@@ -23,7 +23,8 @@ from lib.metrics import proportions, stats
 EXPERIMENT = "4a_bridge"
 WORLD = ["task", "source", "target"]
 SHAPE = ["kind", "soft_tokens", "wire_dim", "bottleneck", "depth", "heads", "ffn"]
-RECIPE = ["reconstruct", "optimizer", "learning_rate", "steps", "batch_size"]
+RUN = ["source_layer", "info_nce_start", "warmup", "clip"]  # parameters of a run that its rows need not repeat
+RECIPE = ["reconstruct", "optimizer", "learning_rate", "steps", "batch_size", *RUN]
 SETTING = [*WORLD, *SHAPE, *RECIPE, "stressor"]  # what trainings have in common whose losses are compared
 TRAINING = [*SETTING, "info_nce", "distill"]
 CONFIGURATION = [*TRAINING, "patience", "hygiene"]
@@ -75,7 +76,8 @@ def protocol(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     part = part[pd.MultiIndex.from_frame(part[WORLD]).isin(pairs(part))]
     part = part.sort_values(["run", "seed"], kind="stable", ignore_index=True)
     columns = [column for column in PERCENTAGES if column in part]
-    return part.assign(**{column: 100 * part[column].astype(float) for column in columns})
+    shares = {column: 100 * part[column].astype(float) for column in columns}
+    return part.assign(**shares, **{column: "" for column in RUN if column not in part})
 
 
 def pairs(part: pd.DataFrame) -> list[tuple[str, str, str]]:

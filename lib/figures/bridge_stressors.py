@@ -38,10 +38,10 @@ def stressors(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
             "No run among these has a stressor, which this figure is about: run 'python -m lib.sweep "
             f"{EXPERIMENT} --preset standard' and draw that preset."
         )
-    parts = {name: bridge.factorial(own) for name, own in stability.groupby("stressor")}
-    trained = pd.concat([bridge.trainings(own, LOSSES[2:]) for own in parts.values()])
-    table = counts(trained)
-    names = [name or NONE for name in parts]
+    parts = [bridge.factorial(own) for _, own in stability.assign(row=_rows(stability)).groupby("row")]
+    plain_first = sorted(parts, key=lambda own: (own.stressor.iloc[0], own.row.iloc[0]))
+    trained = pd.concat([bridge.trainings(own, LOSSES[2:]) for own in plain_first])
+    table, names = counts(trained), list(trained.row.unique())
     figure, (ax,) = style.new(style.TEXT, ROW * len(names) + 0.95)
     for row in table.itertuples():
         _cell(ax, list(FIXES).index(row.fixes), names.index(row.stressor), row)
@@ -54,21 +54,30 @@ def stressors(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
 FIGURES = {"4a_stressors": stressors}
 
 
+def _rows(stability: pd.DataFrame) -> pd.Series:
+    """The row of the table that each training belongs to: its stressor, and the clipping where that was varied."""
+    several = stability.groupby("stressor")["clip"].transform("nunique") > 1
+    clipped = stability.stressor + ", clip " + stability["clip"].astype(str)
+    return stability.stressor.mask(several & (stability.stressor != ""), clipped).replace("", NONE)
+
+
 def counts(trained: pd.DataFrame) -> pd.DataFrame:
-    """Per stressor and fixes: collapsed and all seeds, the interval of their share in percent (Wilson), why, means of
+    """Per row of the table and fixes: collapsed and all seeds, the interval of their share in percent (Wilson), why, means of
     peak and final validation accuracy in percent.
     """
     on = trained[LOSSES].astype(float) > 0
     found = []
     for name, states in FIXES.items():
-        for stressor, own in trained[(on == list(states)).all(axis=1)].groupby("stressor"):
+        for stressor, own in trained[(on == list(states)).all(axis=1)].groupby("row", sort=False):
             down, seeds = int(own.collapsed.sum()), len(own)
             low, high = proportions.wilson(down, seeds)
             why = "+".join(sorted({sign for signs in own.why if signs for sign in signs.split("+")}))
-            row = {"stressor": stressor or NONE, "fixes": name, "collapsed": down, "seeds": seeds}
+            row = {"stressor": stressor, "fixes": name, "collapsed": down, "seeds": seeds}
             row |= {"estimate": 100 * down / seeds, "low": 100 * low, "high": 100 * high, "why": why}
             found.append(row | {"peak": own.peak.mean(), "final": own.final.mean(), "task": own.task.iloc[0]})
-    return pd.DataFrame(found).sort_values("stressor", kind="stable", ignore_index=True)
+    return pd.DataFrame(found).sort_values(
+        "stressor", key=lambda names: names.map(list(trained.row.unique()).index), kind="stable", ignore_index=True
+    )
 
 
 def _cell(ax: Axes, x: int, y: int, row: tuple) -> None:
