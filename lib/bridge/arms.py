@@ -5,9 +5,9 @@ wrote; `truncated` gives it the first soft_tokens tokens of the question; `oracl
 question in the place of soft tokens. Their answers depend on the models, the items and the number of tokens alone,
 so they are kept in the cache.
 
-Message arms take the messages of a trained bridge, `bridged`, and destroy them: `shuffled` (another item's), `mean` (of
-all items), `zero`, `noise` (random, with the mean and spread that every number has over the items). If an answer survives
-that, it did not come from the message.
+Message arms take the messages of a trained bridge, `bridged`, and destroy them: `shuffled` (another item's), `mean`
+(of all items), `zero`, `noise` (random, with the mean and spread that every number has over the items). If an answer
+survives that, it did not come from the message.
 """
 
 import json

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from lib.bridge.tasks import Item, Task
 from lib.models import cache, hub
+from lib.models.bridge_losses import Batch
 from lib.models.bridge_reader import ANCHOR, IGNORED, Reader
-from lib.models.bridge_training import Batch
 from lib.models.hub import LoadedModel
 
 SHARD = 2**28  # numbers per file: half a GB of bfloat16
@@ -143,7 +143,8 @@ def encode(pair: Pair, task: Task, items: Sequence[Item]) -> Encoded:
     texts = [context(pair.source, task, item.question) for item in items]
     stop = pair.target.tokenizer.eos_token_id
     questions = [pair.reader.ids(item.question) for item in items]
-    answers = [pair.reader.ids(item.answer) + [pair.reader.stop_ids[0] if stop is None else stop] for item in items]
+    end = pair.reader.stop_ids[0] if stop is None else stop
+    answers = [[*pair.reader.ids(item.answer), end] for item in items]
     prompts = [prompt(pair.target, task, item.question) for item in items]
     return Encoded(task, list(items), _states(pair, texts), questions, prompts, answers, pair.target.device)
 

@@ -26,7 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.models.bridge import Bridge, Shape, match_rms
-from lib.models.bridge_training import IGNORED, Batch, Examples, Recipe
+from lib.models.bridge_losses import Batch, Recipe
+from lib.models.bridge_reader import IGNORED
+from lib.models.bridge_training import Examples
 
 HEAT = 20.0  # times the learning rate
 

@@ -25,9 +25,9 @@ from lib.bridge import evaluation, pair, stressors
 from lib.bridge.tasks import TASKS
 from lib.metrics.cost import PeakMemory
 from lib.metrics.messages import early_stop
-from lib.models import bridge, bridge_training, cache
+from lib.models import bridge, bridge_losses, bridge_training, cache
 from lib.models.bridge import Bridge, Shape
-from lib.models.bridge_training import Recipe
+from lib.models.bridge_losses import Recipe
 from lib.models.memory import explain_oom
 from lib.params import resolve
 from lib.params.bridge import Bridge as Params
@@ -35,7 +35,7 @@ from lib.params.bridge import Bridge as Params
 KIND = "bridges"  # folder of the cache
 SOURCE = [  # what decides the weights
     *(f"lib.bridge.{name}" for name in ("decoding", "evaluation", "pair", "stressors", "tasks", "worker")),
-    *(f"lib.models.{name}" for name in ("bridge", "bridge_reader", "bridge_training", "muon")),
+    *(f"lib.models.{name}" for name in ("bridge", "bridge_losses", "bridge_reader", "bridge_training", "muon")),
     *(f"lib.data.{name}" for name in ("two_hop", "two_step")),
     "lib.metrics.messages",
 ]
@@ -169,7 +169,7 @@ def train(models: pair.Pair, job: Job, folder: Path) -> None:
     curve: list[dict[str, Any]] = []
     memory = PeakMemory(models.target.device)
     memory.start()
-    see = bridge_training.text if job.see == "text" or params.stressor == "leak" else bridge_training.message
+    see = bridge_losses.text if job.see == "text" or params.stressor == "leak" else bridge_losses.message
     name = params.label or f"{params.task} {params.kind} {params.soft_tokens}x{params.wire_dim}"
     with tqdm(
         total=recipe.steps,

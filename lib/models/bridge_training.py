@@ -1,20 +1,10 @@
 """How a bridge is trained between two frozen models.
 
 A step needs no source model: its hidden states were stored once. The target reads
-[BOS | soft tokens | anchor | answer] and gradients flow through it into the bridge alone. Four losses in nats, each
-with its own weight:
-
-* `answer`: cross-entropy of the answer's tokens; always on;
-* `info_nce`: each pooled message has to be nearest, of all questions in the batch, to its own question's mean
-  embedding (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748; temperature 0.07);
-* `distill`: KL(target given the text || target given the message) at the answer's positions, per answer token
-  (self-distillation as in xRAG, Cheng et al. 2024, https://arxiv.org/abs/2405.13792);
-* `reconstruct`: cross-entropy of the question, read out of the soft tokens (ICAE, Ge et al. 2023,
-  https://arxiv.org/abs/2307.06945).
+[BOS | soft tokens | anchor | answer] and gradients flow through it into the bridge alone (`lib.models.bridge_losses`).
 
 Weights are float32 whatever the forward runs in. Batches hold examples of similar length, and each of several processes
-takes its share of the same global batch: sums over the whole batch are divided by counts of the whole batch, so that
-any number of processes trains the same bridge.
+takes its share of the same global batch.
 """
 
 import time
@@ -25,43 +15,21 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import PartialState
-from accelerate.utils import gather, reduce
+from accelerate.utils import reduce
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lib.models.bridge import Bridge
-from lib.models.bridge_reader import IGNORED, Reader
+from lib.models.bridge_losses import LOSSES, Batch, Recipe, See, losses_of
+from lib.models.bridge_reader import Reader
 from lib.models.muon import Muon
 
-TEMPERATURE = 0.07  # of InfoNCE, as published
 BETAS = (0.9, 0.98)
 ADAMW_DECAY = 0.01  # of matrices
 MUON_ADAM_SHARE = 1.0  # of Muon's learning rate, for queries, biases and norms
 WINDOW = 16  # batches of examples that are sorted by length together
 OPTIMIZERS = ("muon", "adamw")
-LOSSES = ("answer", "info_nce", "distill", "reconstruct")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples of one step, on the device, padded on the right.
-
-    states float [B, T, d_source] and mask bool [B, T]; inputs int64 [B, A], the answer before each label; labels int64
-    [B, A], IGNORED after the end; questions int64 [B, Q] in the target's tokens, IGNORED after the end; prompts: the
-    whole text prompts that a target without a bridge is given, as token ids.
-    """
-
-    states: Tensor
-    mask: Tensor
-    inputs: Tensor
-    labels: Tensor
-    questions: Tensor
-    prompts: list[list[int]]
-
-
-See = Callable[[Reader, Tensor, Batch], Tensor | list[Tensor]]
 
 
 class Examples(Protocol):
@@ -72,29 +40,6 @@ class Examples(Protocol):
     def batch(self, index: np.ndarray) -> Batch:
         """The examples of int64 `index` [B]."""
         ...
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; weights of losses are 0 where a loss is off."""
-
-    steps: int
-    batch_size: int  # over all processes
-    learning_rate: float
-    warmup: int  # steps
-    optimizer: str = "muon"
-    clip: float = 1.0  # norm of the gradient; 0 does not clip
-    info_nce: float = 0.0
-    info_nce_from: int = 0  # step
-    distill: float = 0.0
-    reconstruct: float = 0.0
-    evaluations: int = 10  # evenly over the training, after the one before it
-    stop: bool = False  # end when early stopping says so, instead of noting it
-    seed: int = 0
-
-    def scale(self, step: int) -> float:
-        """The learning rate at a step, as a share of its maximum: linear warm-up, then linearly to zero."""
-        return min(1.0, (step + 1) / max(1, self.warmup), (self.steps - step) / max(1, self.steps - self.warmup))
 
 
 @dataclass(frozen=True)
@@ -143,7 +88,7 @@ def train(
         judged = judge(bridge)
         bridge.train()
         means = {f"loss_{name}": _mean(sums[name], since, name, recipe) for name in LOSSES}
-        total = sum(_weights(recipe)[name] * (means[f"loss_{name}"] or 0.0) for name in LOSSES) if since else None
+        total = sum(recipe.weights[name] * (means[f"loss_{name}"] or 0.0) for name in LOSSES) if since else None
         log({"step": step, "train_s": seconds, "loss": total} | means | {"grad_norm": norm, "rate": rate} | judged)
         accuracies.append(judged["val_accuracy"])
         return watch(accuracies)
@@ -186,7 +131,7 @@ def _step(
 ) -> Tensor:
     """One update; adds every loss to `sums` and returns the norm of the gradient before clipping."""
     device = batch.states.device
-    weights = _weights(recipe)
+    weights = recipe.weights
     with attention_on(device):
         with torch.autocast(device.type, torch.bfloat16):
             losses = losses_of(bridge, reader, batch, recipe, see, step, state)
@@ -204,62 +149,10 @@ def _step(
     return norm
 
 
-def message(reader: Reader, soft: Tensor, batch: Batch) -> Tensor:
-    """[BOS | soft tokens | anchor]."""
-    return reader.message_inputs(soft)
-
-
-def text(reader: Reader, soft: Tensor, batch: Batch) -> list[Tensor]:
-    """The soft tokens before the whole question: a tuned prompt, not a message."""
-    return reader.text_inputs(soft, batch.prompts)
-
-
 def attention_on(device: torch.device) -> AbstractContextManager[None]:
     """The kernel of attention to train with: on a CPU, torch's fused one takes ten times as long backwards as the plain
     products at these lengths (batch 64, 40 positions: 49 ms a call, more than half of a step)."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-
-
-def losses_of(
-    bridge: Bridge, reader: Reader, batch: Batch, recipe: Recipe, see: See, step: int, state: PartialState
-) -> dict[str, Tensor]:
-    """Every loss that is on: this process's part, so that the sum over processes is the loss of the global batch."""
-    soft = bridge(batch.states, batch.mask)
-    used = batch.labels != IGNORED
-    count = _total(used.sum(), state)
-    logits = reader.answer_logits(see(reader, soft, batch), batch.inputs)[used]
-    losses = {"answer": F.cross_entropy(logits, batch.labels[used], reduction="sum") / count}
-    if recipe.info_nce and step >= recipe.info_nce_from:
-        losses["info_nce"] = info_nce(soft, question_keys(reader, batch.questions), state)
-    if recipe.distill:
-        with torch.no_grad():
-            taught = reader.answer_logits(reader.text_inputs(None, batch.prompts), batch.inputs)[used].log_softmax(-1)
-        losses["distill"] = F.kl_div(logits.log_softmax(-1), taught, reduction="sum", log_target=True) / count
-    if recipe.reconstruct:
-        asked = batch.questions != IGNORED
-        read = reader.question_logits(soft, batch.questions.roll(1, 1))[asked]
-        total = F.cross_entropy(read, batch.questions[asked], reduction="sum")
-        losses["reconstruct"] = total / _total(asked.sum(), state)
-    return losses
-
-
-def info_nce(soft: Tensor, keys: Tensor, state: PartialState) -> Tensor:
-    """InfoNCE of pooled soft tokens [B, K, d] against unit keys [B, d]: this process's part of the batch's mean.
-
-    Only the messages get a gradient, so the keys of other processes can be gathered as they are.
-    """
-    pooled = F.normalize(soft.float().mean(1), dim=-1)
-    everybody = gather(keys) if state.num_processes > 1 else keys
-    own = torch.arange(len(pooled), device=soft.device) + state.process_index * len(pooled)
-    return F.cross_entropy(pooled @ everybody.T / TEMPERATURE, own, reduction="sum") / len(everybody)
-
-
-def question_keys(reader: Reader, questions: Tensor) -> Tensor:
-    """Unit vectors [B, d]: the mean of the target's embeddings of each question's tokens, padding left out."""
-    real = (questions != IGNORED).unsqueeze(-1)
-    with torch.no_grad():
-        embedded = reader.embed(questions.clamp(min=0)).float()
-        return F.normalize((embedded * real).sum(1) / real.sum(1).clamp(min=1), dim=-1)
 
 
 def copy_of(bridge: Bridge) -> dict[str, Tensor]:
@@ -267,19 +160,11 @@ def copy_of(bridge: Bridge) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in bridge.state_dict().items()}
 
 
-def _weights(recipe: Recipe) -> dict[str, float]:
-    return {"answer": 1.0} | {name: getattr(recipe, name) for name in LOSSES[1:]}
-
-
 def _mean(total: Tensor | float, steps: int, name: str, recipe: Recipe) -> float | None:
     """The mean of a loss over `steps`, of all processes; None where it is off or nothing was trained yet."""
-    if not steps or not _weights(recipe)[name]:
+    if not steps or not recipe.weights[name]:
         return None
     return (reduce(total, "sum") if isinstance(total, Tensor) else torch.tensor(total)).item() / steps
-
-
-def _total(count: Tensor, state: PartialState) -> Tensor:
-    return reduce(count, "sum") if state.num_processes > 1 else count
 
 
 def _add_gradients(bridge: Bridge) -> None:
