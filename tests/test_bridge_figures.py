@@ -217,6 +217,14 @@ class TestCurves:
         assert axes[1].get_title("left").endswith("collapsed: 0/4")
         assert [len(ax.patches) for ax in axes] == [1, 0, 0, 0, 1, 0, 0, 0]
 
+    def test_a_training_that_diverged_is_drawn(self):
+        """Cross entropies that are no numbers come as null."""
+        for seeds in ((0,), (0, 1)):
+            made = synthetic.rows([synthetic.BASELINE], seeds=2)
+            made.loc[made.seed.isin(seeds), "delta_ce"] = None
+            drawn = draw("4a_curves", made)
+            assert len(drawn.data[drawn.data.measure == "delta_ce"]) == synthetic.EVALUATIONS * (len(seeds) == 1)
+
     @given(st.lists(st.tuples(st.integers(0, 100), st.sampled_from([0.0, 0.2])), min_size=2, max_size=9))
     def test_shade_is_the_longest_collapsed_end(self, evaluations):
         accuracy, worth = zip(*evaluations, strict=True)

@@ -32,7 +32,8 @@ SHADE = 0.3  # of the seeds' shades together where all have collapsed
 
 def curves(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Validation accuracy above, worth of the message below, a column per training; a thin line per seed."""
-    part = bridge.factorial(bridge.trainings(bridge.protocol(rows, "curve"), ["step"])).sort_values(["seed", "step"])
+    part = bridge.factorial(bridge.trainings(bridge.protocol(rows, "curve"), ["step"]))
+    part = part.astype({"delta_ce": float}).sort_values(["seed", "step"])
     ends = _ends(rows, part)
     cells = [cell for cell in bridge.CELLS if cell in set(part.fixes)]
     figure, axes = style.new(style.TEXT, 4.2, len(cells), len(MEASURES), sharex=True, sharey="row")
@@ -92,7 +93,8 @@ def _lines(ax: Axes, own: pd.DataFrame, measure: str) -> None:
 def means(own: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Mean over seeds of a column at every step: step, estimate, low, high, seeds."""
     known = own[own[measure].notna()]
-    return pd.DataFrame([{"step": step} | bridge.over_seeds(part[measure]) for step, part in known.groupby("step")])
+    found = [{"step": step} | bridge.over_seeds(part[measure]) for step, part in known.groupby("step")]
+    return pd.DataFrame(found, columns=["step", "estimate", "low", "high", "seeds"], dtype=float)
 
 
 def _collapsed(ax: Axes, own: pd.DataFrame, end: pd.DataFrame) -> None:
@@ -127,7 +129,8 @@ def _axes(axes: Sequence[Axes], columns: int, part: pd.DataFrame) -> None:
     for ax, label in zip(axes[::columns], MEASURES.values(), strict=True):
         ax.set_ylabel(label)
     axes[0].set_ylim(-3, 103)
-    low, high = part.delta_ce.min(), part.delta_ce.max()
+    worth = part.delta_ce.fillna(0.0)  # of a training that diverged it is not a number
+    low, high = worth.min(), worth.max()
     room = 0.08 * max(high - low, 10 * messages.MATTERS)
     axes[columns].set_ylim(min(low, 0) - room, high + room)
 

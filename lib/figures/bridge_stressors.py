@@ -62,8 +62,8 @@ def _rows(stability: pd.DataFrame) -> pd.Series:
 
 
 def counts(trained: pd.DataFrame) -> pd.DataFrame:
-    """Per row of the table and fixes: collapsed and all seeds, the interval of their share in percent (Wilson), why, means of
-    peak and final validation accuracy in percent.
+    """Per row of the table and fixes: collapsed and all seeds, the interval of their share in percent (Wilson), why,
+    means of peak and final validation accuracy in percent.
     """
     on = trained[LOSSES].astype(float) > 0
     found = []
@@ -75,8 +75,9 @@ def counts(trained: pd.DataFrame) -> pd.DataFrame:
             row = {"stressor": stressor, "fixes": name, "collapsed": down, "seeds": seeds}
             row |= {"estimate": 100 * down / seeds, "low": 100 * low, "high": 100 * high, "why": why}
             found.append(row | {"peak": own.peak.mean(), "final": own.final.mean(), "task": own.task.iloc[0]})
+    order = list(trained.row.unique()).index
     return pd.DataFrame(found).sort_values(
-        "stressor", key=lambda names: names.map(list(trained.row.unique()).index), kind="stable", ignore_index=True
+        "stressor", key=lambda names: names.map(order), kind="stable", ignore_index=True
     )
 
 
