@@ -118,9 +118,11 @@ DRAWN = (
     "mazes",
     "fits",
     "paired",
+    "messages",
+    "proportions",
 )  # no torch
 TOP = {"bench", "claims", "sweep"}  # import what they like, and nobody but each other and notebooks imports them
-PROTOCOLS = {"specdec": {"bench", "claims"}, "mazes": {"bench", "claims"}}  # of one experiment
+PROTOCOLS = {name: {"bench", "claims"} for name in ("specdec", "mazes", "bridge")}  # of one experiment
 IMPORTERS = dict.fromkeys(TOP, TOP) | PROTOCOLS
 
 
