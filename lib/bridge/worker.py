@@ -1,14 +1,13 @@
 """Trains one bridge of a job and writes it into the cache, in this process or in several at once.
 
-Several processes are started by accelerate: `accelerate launch --num_processes 4 -m lib.bridge.worker JOB FOLDER`. Each
-loads the two models onto its own device and takes its share of every batch; they look at the validation items together
-and stop together, because all of them hear the same accuracy. The first one writes.
+Several processes are started by torchrun and find each other through accelerate. Each loads the two models onto its
+own device and takes its share of every batch; they look at the validation items together and stop together, because all
+of them hear the same accuracy. The first one writes.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,15 +20,18 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from lib.bridge import evaluation, pair, stressors
+from lib import console
+from lib.bridge import evaluation, pair, processes, stressors
 from lib.bridge.tasks import TASKS
+from lib.data.rows import DataError
 from lib.metrics.cost import PeakMemory
 from lib.metrics.messages import early_stop
-from lib.models import bridge, bridge_losses, bridge_training, cache
+from lib.models import bridge, bridge_losses, bridge_training, cache, devices
 from lib.models.bridge import Bridge, Shape
 from lib.models.bridge_losses import Recipe
 from lib.models.memory import explain_oom
-from lib.params import resolve
+from lib.models.registry import ModelError
+from lib.params import ParameterError, resolve
 from lib.params.bridge import Bridge as Params
 
 KIND = "bridges"  # folder of the cache
@@ -138,22 +140,23 @@ def untrained(models: pair.Pair, job: Job) -> Bridge:
 
 
 def _build(models: pair.Pair, job: Job, folder: Path) -> None:
-    processes = job.params.processes or (torch.cuda.device_count() if models.target.device.type == "cuda" else 1)
-    if processes > 1:
-        _launch(job, folder, processes)
+    count = job.params.processes or (torch.cuda.device_count() if models.target.device.type == "cuda" else 1)
+    if job.params.stressor == "decay":
+        _good(models, job)  # now, because a process of several cannot start several
+    if count > 1:
+        _launch(job, folder, count)
     else:
         train(models, job, folder)
 
 
-def _launch(job: Job, folder: Path, processes: int) -> None:
-    """Train in processes of accelerate; raises RuntimeError, with the last thing they said, where they fail."""
+def _launch(job: Job, folder: Path, count: int) -> None:
+    """Train in several processes; RuntimeError, one sentence, where one of them fails."""
+    if job.params.batch_size % count:
+        raise ParameterError(
+            f"A batch of {job.params.batch_size} cannot be shared by {count} processes; make it a multiple of them."
+        )
     given = {"params": job.params.model_dump(mode="json"), "see": job.see}
-    where = ["--cpu"] if job.params.device == "cpu" or not torch.cuda.is_available() else ["--multi_gpu"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *where, "--num_processes", str(processes)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run([*command, "-m", "lib.bridge.worker", json.dumps(given), str(folder)], check=False)
-    if done.returncode:
-        raise RuntimeError(f"Training in {processes} processes failed; what they said stands above.")
+    processes.run("lib.bridge.worker", [json.dumps(given), str(folder)], count, job.params.threads)
 
 
 def train(models: pair.Pair, job: Job, folder: Path) -> None:
@@ -222,7 +225,13 @@ def _judge(models: pair.Pair, encoded: pair.Encoded, job: Job, made: Bridge) -> 
     return found[0]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """One of several processes: `python -m lib.bridge.worker JOB FOLDER`."""
     given = json.loads(sys.argv[1])
     asked = Job(resolve("4a_bridge", given["params"]), given["see"])
+    PartialState(cpu=devices.choose(asked.params.device).type == "cpu")  # on CPUs they only meet when told so first
     train(asked.pair(), asked, Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    console.run(main, ModelError, DataError)

@@ -1,0 +1,40 @@
+"""Runs a module in several processes at once, which end with this one, whatever ends it.
+
+By torchrun and not by `accelerate launch`, which starts a single process when it is told --cpu (1.15) and reads the
+user's own configuration. `--standalone` lets each launch find a free port, so that two at once do not meet.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from lib import paths
+
+TAIL = 20_000  # characters of what the processes say, in which the reason is looked for when one fails
+REASON = re.compile(r"^(?:[\w.]*Error): (.+)", re.MULTILINE)
+
+
+def run(module: str, arguments: Sequence[str], count: int, threads: int) -> None:
+    """`python -m module arguments`, `count` times with `threads` threads each; what they print goes to stderr.
+
+    RuntimeError, with the first error that they told of, where one of them fails; the others are ended then.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+    env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    said = ""
+    with subprocess.Popen(
+        [*command, "-m", module, *arguments], stdout=2, stderr=subprocess.PIPE, cwd=paths.ROOT, env=env
+    ) as launched:
+        try:
+            for part in iter(lambda: launched.stderr.read1(4096), b""):
+                text = part.decode(errors="replace")
+                sys.stderr.write(text)
+                said = (said + text)[-TAIL:]
+        finally:
+            launched.terminate()  # torchrun passes it on; nothing happens to one that has ended
+    if launched.returncode:
+        told = REASON.search(said)
+        reason = f" ({told.group(1).rstrip('.')})" if told else ""
+        raise RuntimeError(f"One of {count} processes of {module} failed{reason}: what they said stands above.")
