@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from lib.bridge import arms, evaluation, worker
+from lib.bridge import arms, evaluation, stored, worker
 from lib.bridge.pair import Encoded, Pair, encode
 from lib.bridge.tasks import TASKS, Item, Task
 from lib.bridge.worker import Job
@@ -68,7 +68,7 @@ def run(params: Params, respond: Callable[..., None], folder: Path) -> Iterator[
     for seed in params.seed:
         subject = trained(pair, job.of_seed(seed))
         if seed == params.seed[0]:
-            save(subject, params, folder)
+            stored.save(folder, subject.at(kept(params)), params, pair, kept(params), seed)
         yield from _rows(params, pair, test, shifted, subject, respond, seed)
 
 
@@ -84,16 +84,6 @@ def trained(pair: Pair, job: Job) -> Subject:
     weights = {name: load_file(place / f"{name}.safetensors", device=str(pair.target.device)) for name in (FINAL, BEST)}
     record = json.loads((place / "training.json").read_text(encoding="utf-8"))
     return Subject(worker.untrained(pair, job), weights, record, job)
-
-
-def save(subject: Subject, params: Params, folder: Path) -> None:
-    """Put `bridge.safetensors` and `bridge.json` into the run folder: the weights that the configuration keeps."""
-    bridge = subject.at(kept(params))
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bridge.state_dict().items()}
-    about = {"shape": asdict(bridge.shape), "target_rms": float(subject.record["target_rms"]), "seed": params.seed[0]}
-    save_file(tensors, folder / "bridge.safetensors", {"bridge": json.dumps(about)})
-    written = about | {"params": params.model_dump(mode="json"), "checkpoint": kept(params)}
-    (folder / "bridge.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
 
 
 def kept(params: Params) -> str:
