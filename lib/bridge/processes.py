@@ -24,17 +24,16 @@ def run(module: str, arguments: Sequence[str], count: int, threads: int) -> None
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
     env = os.environ | {"OMP_NUM_THREADS": str(threads)}
     said = ""
-    with subprocess.Popen(
-        [*command, "-m", module, *arguments], stdout=2, stderr=subprocess.PIPE, cwd=paths.ROOT, env=env
-    ) as launched:
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "cwd": paths.ROOT, "env": env}
+    with subprocess.Popen([*command, "-m", module, *arguments], **how) as launched:
         try:
-            for part in iter(lambda: launched.stderr.read1(4096), b""):
+            for part in iter(lambda: launched.stdout.read1(4096), b""):
                 text = part.decode(errors="replace")
                 sys.stderr.write(text)
                 said = (said + text)[-TAIL:]
         finally:
             launched.terminate()  # torchrun passes it on; nothing happens to one that has ended
     if launched.returncode:
-        told = REASON.search(said)
-        reason = f" ({told.group(1).rstrip('.')})" if told else ""
+        first = REASON.search(said)
+        reason = f" ({first.group(1).rstrip('.')})" if first else ""
         raise RuntimeError(f"One of {count} processes of {module} failed{reason}: what they said stands above.")

@@ -1,0 +1,61 @@
+"""What `tests/test_bridge_processes.py` starts in several processes: `python -m tests.bridge_process WHAT ...`.
+
+`train` is lib.bridge.worker in full precision, so that its sums can be compared closely, and notes in the folder which
+examples this process was given. `fail` is two processes of which the second cannot go on and the first waits for ever;
+`wait` is two that do nothing until they are ended.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+RANK = os.environ.get("RANK", "0")
+
+
+def train() -> None:
+    """The worker, spied upon."""
+    import json
+    from contextlib import nullcontext
+
+    import torch
+
+    from lib.bridge import worker
+    from lib.bridge.pair import Encoded
+
+    given, folder = sys.argv[1:]
+    seen, batch = [], Encoded.batch
+
+    def noted(self: Encoded, index: object) -> object:
+        seen.append([self.items[i].question for i in index])
+        return batch(self, index)
+
+    Encoded.batch = noted
+    torch.autocast = lambda *_: nullcontext()
+    worker.main()
+    (Path(folder) / f"seen-{RANK}.json").write_text(json.dumps(seen))
+
+
+def fail() -> None:
+    """The second says why it ends; the first would never end by itself."""
+    from lib import console
+    from lib.params import ParameterError
+
+    def refuse() -> None:
+        raise ParameterError("Nothing to be had.")
+
+    if RANK == "1":
+        console.run(refuse)
+    wait()
+
+
+def wait() -> None:
+    """Say that it is there, and stay."""
+    place = Path(sys.argv[1])
+    (place / f"pid-{RANK}").write_text(str(os.getpid()))
+    print("waiting", file=sys.stderr, flush=True)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    {"train": train, "fail": fail, "wait": wait}[sys.argv.pop(1)]()
