@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lib import paths
 from lib.models import registry
-from lib.models.registry import ENTRIES, LADDER, SKILLS, ModelError, lookup, resolve_name
+from lib.models.registry import ENTRIES, LADDER, PAIR, SKILLS, ModelError, lookup, resolve_name
 
 SEED_IDS = {
     "Qwen2.5-0.5B": "Qwen/Qwen2.5-0.5B-Instruct",
@@ -124,7 +124,17 @@ def test_ladder_names_with_and_without_a_skill(rung):
     assert resolve_name(rung.upper()) == rung
     assert resolve_name(f"{rung}+{SKILLS[0]}") == f"{rung}+{SKILLS[0]}"
     assert registry.is_ladder(f"{rung}+{SKILLS[0]}")
+    assert registry.is_trained_here(f"{rung}+{SKILLS[0]}")
     assert lookup(rung) is None
+
+
+@pytest.mark.parametrize("name", PAIR)
+def test_the_trained_pair_is_known_but_is_no_rung(name):
+    assert resolve_name(f" {name.upper()} ") == name
+    assert registry.is_trained_here(name) and not registry.is_ladder(name)
+    assert lookup(name) is None
+    with pytest.raises(ModelError, match="No group is called"):
+        registry.group(name)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +145,9 @@ def test_ladder_names_with_and_without_a_skill(rung):
         ("ladder1m", "ladder-1m"),
         ("ladder-1m+arithmetics", "ladder-1m+arithmetic"),
         ("ladder-1m+arithmetic+arithmetic", "ladder-1m+arithmetic"),
+        ("bridge-sorce", "bridge-source"),
+        ("bridge_target", "bridge-target"),
+        ("bridge-micro-sauce", "bridge-micro-source"),
         ("Qwen2.5_7B", "Qwen2.5-7B"),
         ("qwen3", "Qwen3-32B"),
         ("Llama3.1-8B", "Llama-3.1-8B"),
@@ -150,7 +163,7 @@ def test_a_typo_is_answered_with_the_name_meant(typo, meant):
 def test_any_other_hub_id_passes_as_it_is():
     assert resolve_name("HuggingFaceTB/SmolLM2-135M") == "HuggingFaceTB/SmolLM2-135M"
     assert lookup("HuggingFaceTB/SmolLM2-135M") is None
-    assert not registry.is_ladder("HuggingFaceTB/SmolLM2-135M")
+    assert not registry.is_trained_here("HuggingFaceTB/SmolLM2-135M")
 
 
 def test_a_folder_becomes_an_absolute_path(tmp_path, monkeypatch):
@@ -164,11 +177,11 @@ def test_a_folder_becomes_an_absolute_path(tmp_path, monkeypatch):
 
 
 def test_a_folder_cannot_hide_a_registered_name(tmp_path, monkeypatch):
-    for name in ("ladder-1m", "Qwen2.5-7B", "Qwen/Qwen2.5-7B-Instruct"):
+    for name in ("ladder-1m", "bridge-source", "Qwen2.5-7B", "Qwen/Qwen2.5-7B-Instruct"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    assert resolve_name("ladder-1m") == "ladder-1m"
+    assert resolve_name("ladder-1m") == "ladder-1m" and resolve_name("bridge-source") == "bridge-source"
     assert resolve_name("Qwen2.5-7B") == resolve_name("Qwen/Qwen2.5-7B-Instruct") == "Qwen/Qwen2.5-7B-Instruct"
 
 
@@ -199,10 +212,13 @@ def test_names_need_no_model_stack():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=paths.ROOT)
 
 
-def test_ladder_names_match_the_ladder():
+def test_names_of_models_trained_here_match_those_that_can_be_trained():
     ladder = pytest.importorskip("lib.models.ladder")
     assert set(ladder.RUNGS) == set(LADDER)
     assert set(ladder.skills.SKILLS) == set(SKILLS)
+    from lib.models import bridge_pair
+
+    assert set(bridge_pair.MEMBERS) == set(PAIR)
 
 
 # --- groups of the speculative-decoding study -------------------------------------------------------------------------

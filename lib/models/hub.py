@@ -4,8 +4,9 @@ Every name ends as a folder on this machine (`lib.models.locate`), which is then
 `with loaded(name) as lm:` frees the model at the end, so that a grid of models needs the memory of its largest only.
 
 Only safetensors are read, never pickles. With dtype "auto" the weights are float32 on a CPU, where half precision is
-slow and small differences between arms would be rounding; on a GPU they are float16 as the experiments ask, except the
-ladder's, which are float32 everywhere. Ask for bfloat16 where a model overflows float16, or to halve memory on a CPU.
+slow and small differences between arms would be rounding; on a GPU they are float16 as the experiments ask, except of
+models trained here, which are float32 everywhere. Ask for bfloat16 where a model overflows float16, or to halve memory
+on a CPU.
 """
 
 import gc
@@ -29,7 +30,7 @@ from lib.models.registry import (
     ModelError,
     bytes_per_parameter,
     gigabytes,
-    is_ladder,
+    is_trained_here,
     lookup,
     resolve_name,
 )
@@ -126,7 +127,7 @@ def load(
     load_format: str = "auto",
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Load a ladder model, a registered model, a hub id or a folder; say on stderr how many GB it needs before.
+    """Load a model trained here, a registered model, a hub id or a folder; say on stderr how many GB it needs before.
 
     `dtype`: auto, float32, float16 or bfloat16; `device`: auto, cpu, cuda, cuda:1, ...; `load_format`: auto, or dummy
     for random weights of a registered architecture. Raises ModelError, one sentence, when the model cannot be had.
@@ -165,7 +166,7 @@ def count_parameters(model: "PreTrainedModel") -> tuple[int, int]:
 
 def _dtype(dtype: str, name: str, device: torch.device) -> str:
     if dtype == "auto":
-        return "float16" if device.type == "cuda" and not is_ladder(name) else "float32"
+        return "float16" if device.type == "cuda" and not is_trained_here(name) else "float32"
     bytes_per_parameter(dtype)
     return dtype
 

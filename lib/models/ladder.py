@@ -165,9 +165,9 @@ def _build_rung(place: Path, name: str, skill: None, position: int) -> None:
         model = Qwen2ForCausalLM._from_config(rung.config(tokenizer), attn_implementation="eager")
         wire(model)
         stream = corpus_stream(tokenizer, rung.seed)
-        record = _timed(name, position, rung.recipe, lambda log: training.train(model, stream, rung.recipe, log))
+        record = timed(name, position, rung.recipe, lambda log: training.train(model, stream, rung.recipe, log))
         record |= validate(model, tokenizer)
-    _save(place, model, tokenizer, {"name": name, "parameters": model.num_parameters(), "rung": asdict(rung)} | record)
+    save(place, model, tokenizer, {"name": name, "parameters": model.num_parameters(), "rung": asdict(rung)} | record)
 
 
 def _build_skill(place: Path, name: str, skill: str, position: int) -> None:
@@ -179,13 +179,13 @@ def _build_skill(place: Path, name: str, skill: str, position: int) -> None:
     label = f"{name}+{skill}"
     with training.one_thread():
         stream = skills.stream(lesson, tokenizer)
-        record = _timed(label, position, lesson.recipe, lambda log: training.train(model, stream, lesson.recipe, log))
+        record = timed(label, position, lesson.recipe, lambda log: training.train(model, stream, lesson.recipe, log))
         record |= validate(model, tokenizer) | {"accuracy": skills.accuracy(lesson, model, tokenizer)}
     facts = {"name": label, "parameters": model.num_parameters(), "base": base.name, "skill": asdict(lesson)}
-    _save(place, model, tokenizer, facts | record)
+    save(place, model, tokenizer, facts | record)
 
 
-def _timed(name: str, position: int, recipe: Recipe, train: Callable[[Log], None]) -> dict[str, object]:
+def timed(name: str, position: int, recipe: Recipe, train: Callable[[Log], None]) -> dict[str, object]:
     """Run a training with a progress bar; its tokens, loss curve (about 100 points), CPU and wall seconds."""
     curve: list[tuple[int, float]] = []
     wall, cpu = time.perf_counter(), time.process_time()
@@ -215,7 +215,7 @@ def _no_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _save(place: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict) -> None:
+def save(place: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict) -> None:
     """Write the folder. Generation stops at the end of a turn and at the end of a text."""
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.bos_token_id]
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -1,4 +1,6 @@
-"""Train several rungs ahead of time, side by side: `python -m lib.models.ladder [NAMES...] [--heads] [--jobs N]`.
+"""Train models ahead of time, side by side: `python -m lib.models.ladder [NAMES...] [--heads] [--jobs N]`.
+
+A name is a rung of the ladder, alone or with a skill, or a model of the bridge study's pair.
 
 Tiny models want one thread each, so two processes with one thread use two cores far better than one process with two.
 """
@@ -9,22 +11,30 @@ import signal
 import sys
 from collections.abc import Sequence
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import Annotated
 
 import typer
 from tqdm import tqdm
 
-from lib.models import eagle_training, ladder, skills
+from lib.models import bridge_pair, eagle_training, ladder, skills
 
 HEAD_SECONDS = 75  # expected CPU seconds of an EAGLE head
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+def trainer(name: str) -> ModuleType:
+    """The module that trains a model by name; its `folder` raises ValueError for a name that it does not know."""
+    return bridge_pair if name.startswith("bridge") else ladder
+
+
 def seconds(name: str) -> float:
     """Expected CPU seconds of a model that is asked for by name, its base apart; 0 when it is cached."""
-    if ladder.folder(name).exists():
+    if trainer(name).folder(name).exists():
         return 0.0
+    if trainer(name) is bridge_pair:
+        return bridge_pair.member(name).seconds
     rung, skill = ladder.split_name(name)
     return skills.SKILLS[skill].seconds if skill else ladder.RUNGS[rung].seconds
 
@@ -37,7 +47,7 @@ def plan(names: Sequence[str], jobs: int, heads: bool = False) -> list[list[str]
 
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: "+" in name):
-        rung, skill = ladder.split_name(name)
+        rung, _, skill = name.partition("+")
         group = groups.setdefault(rung, [rung] if skill else [])
         if name not in group:
             group.append(name)
@@ -54,7 +64,7 @@ def train_all(names: Sequence[str], jobs: int = 2, heads: bool = False) -> None:
     Raises:
         RuntimeError: when a process failed (its traceback is on stderr).
     """
-    missing = [name for name in names if heads or not ladder.folder(name).exists()]
+    missing = [name for name in names if heads or not trainer(name).folder(name).exists()]
     context = multiprocessing.get_context("spawn")
     lock = context.RLock()  # so that progress bars of several processes keep to their lines
     processes = [
@@ -89,7 +99,7 @@ def _work(names: Sequence[str], heads: Sequence[str], position: int, lock: objec
     tqdm.set_lock(lock)
     try:
         for name in names:
-            ladder.path(name, position)
+            trainer(name).path(name, position)
             if name in heads:
                 eagle_training.path(name, position=position)
     except KeyboardInterrupt:
@@ -101,7 +111,7 @@ def table(names: Sequence[str]) -> str:
     columns = ("parameters", "tokens", "loss", "entropy", "gap", "cpu s", "wall s")
     lines = [f"{'model':24}" + "".join(f"{column:>11}" for column in columns)]
     for name in names:
-        record = ladder.training_of(ladder.path(name))
+        record = ladder.training_of(trainer(name).path(name))
         loss, entropy = record["validation_loss"], record["validation_entropy"]
         lines.append(
             f"{name:24}{record['parameters']:11,}{record['tokens']:11,}{loss:11.3f}{entropy:11.3f}"
@@ -116,12 +126,13 @@ def table(names: Sequence[str]) -> str:
 @app.command()
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Rungs, alone or with a skill: ladder-1m+arithmetic.")
+        list[str] | None,
+        typer.Argument(help="Rungs, alone or with a skill (ladder-1m+arithmetic), or bridge-source, ..."),
     ] = None,
     heads: Annotated[bool, typer.Option("--heads", help="Train an EAGLE head for each model named, too.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 2,
 ) -> None:
-    """Train rungs of the ladder that are not cached yet, and print what they reached.
+    """Train models that are not cached yet, and print what they reached.
 
     Without names: the four quick rungs, about three minutes on two quiet cores. Models are kept in the user's cache
     folder (or in RECOUNT_CACHE) and are trained again only when their recipe, their text or torch changes.
@@ -129,7 +140,9 @@ def main(
     wanted = names or ladder.QUICK
     try:
         for name in wanted:
-            ladder.split_name(name)
+            trainer(name).folder(name)
+            if heads and trainer(name) is bridge_pair:
+                raise ValueError(f"{name} has no EAGLE head, only rungs of the ladder do: train it without --heads.")
         train_all(wanted, jobs, heads)
         print(table(wanted))
     except (ValueError, RuntimeError) as error:

@@ -1,6 +1,6 @@
 """From a canonical model name to a folder on this machine, and one sentence when there is none.
 
-A ladder rung is trained on first use, a folder is itself, and a hub id is looked up in the local Hugging Face cache
+A model of ours is trained on first use, a folder is itself, and a hub id is looked up in the local Hugging Face cache
 first, so that a model downloaded once needs no network; only then is the hub asked. `check` asks it one short question,
 because huggingface_hub's download retries for about 25 s before it says that there is no network.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from lib.models.registry import ModelError, is_ladder, lookup, nearest
+from lib.models.registry import PAIR, ModelError, is_trained_here, lookup, nearest
 
 HUB_SECONDS = 5.0  # an answer takes well under a second where there is a network
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # no pickles
@@ -22,7 +22,7 @@ INSTEAD = "use 'ladder-1m', which needs no hub"
 
 def check(name: str) -> None:
     """Raise ModelError unless `folder` can be expected to find or get the model; downloads and trains nothing."""
-    if is_ladder(name) or Path(name).is_absolute() or cached(name):
+    if is_trained_here(name) or Path(name).is_absolute() or cached(name):
         return
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
@@ -36,10 +36,10 @@ def folder(name: str, trust_remote_code: bool = False) -> Path:
     With `trust_remote_code` the Python files of a hub model are downloaded too. Raises ModelError, in one sentence
     that says where it was looked for and what to type instead.
     """
-    if is_ladder(name):
-        from lib.models import ladder
+    if is_trained_here(name):
+        from lib.models import bridge_pair, ladder
 
-        return ladder.path(name)
+        return (bridge_pair if name in PAIR else ladder).path(name)
     if Path(name).is_absolute():
         return Path(name)
     if place := cached(name):

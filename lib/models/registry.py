@@ -1,4 +1,4 @@
-"""What a model name means: ladder names, short names of published models, hub ids and folders.
+"""What a model name means: models trained here, short names of published models, hub ids and folders.
 
 A run is configured, listed and refused by names long before any model is loaded, so nothing here imports torch or
 transformers at module level. `resolve_name` turns what a user typed into the one canonical name that goes into a
@@ -22,9 +22,11 @@ Family = Literal["qwen2", "qwen3", "llama"]
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
-# Names of lib.models.ladder, repeated here so that checking a name needs no torch; a test compares the two.
+# Names of lib.models.ladder and lib.models.bridge_pair, repeated here so that checking a name needs no torch; a test
+# compares them.
 LADDER = ("ladder-micro", "ladder-60k", "ladder-160k", "ladder-1m", "ladder-3m", "ladder-10m")
 SKILLS = ("arithmetic", "copyedit")
+PAIR = ("bridge-source", "bridge-target", "bridge-micro-source", "bridge-micro-target")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -238,7 +240,7 @@ def group_of(model: str) -> str:
 def lookup(name: str) -> Entry | None:
     """The registered model of this short name, hub id or hub id without its owner (case ignored); else None.
 
-    None also for ladder names and folders: a ladder's shapes are in `lib.models.ladder`, a folder's in its config.
+    None also for models trained here, whose shapes stand where they are trained, and for folders.
     """
     key = name.strip().casefold()
     for entry in ENTRIES:
@@ -253,15 +255,22 @@ def is_ladder(name: str) -> bool:
     return name.split("+")[0] in LADDER
 
 
-def resolve_name(name: str) -> str:
-    """The canonical name of a model: ladder name, hub id, or the absolute path of a folder.
+def is_trained_here(name: str) -> bool:
+    """Whether a canonical name is of a model that is trained on first use: one of the ladder's or of the pair."""
+    return is_ladder(name) or name in PAIR
 
-    Registered models and ladder names go first, then an existing folder, then anything of the form owner/name.
+
+def resolve_name(name: str) -> str:
+    """The canonical name of a model: one trained here, a hub id, or the absolute path of a folder.
+
+    Registered models and those trained here go first, then an existing folder, then anything of the form owner/name.
     Raises ModelError, in one sentence with the nearest right name, for everything else; touches no network.
     """
     name = name.strip()
     if name.casefold().startswith("ladder"):
         return _ladder_name(name.casefold())
+    if name.casefold() in PAIR:
+        return name.casefold()
     if entry := lookup(name):
         return entry.hub_id
     path = os.path.expanduser(name)
@@ -277,7 +286,7 @@ def resolve_name(name: str) -> str:
 def nearest(name: str) -> str:
     """The known name most like `name`: what the user probably meant."""
     skilled = [f"{rung}+{skill}" for rung in LADDER for skill in SKILLS]
-    known = [*LADDER, *skilled, *(e.name for e in ENTRIES), *(e.hub_id for e in ENTRIES)]
+    known = [*LADDER, *skilled, *PAIR, *(e.name for e in ENTRIES), *(e.hub_id for e in ENTRIES)]
     by_key = {candidate.casefold(): candidate for candidate in known}
     return by_key[difflib.get_close_matches(name.casefold(), by_key, n=1, cutoff=0.0)[0]]
 
