@@ -23,7 +23,6 @@ def train() -> None:
     from lib.bridge import worker
     from lib.bridge.pair import Encoded
 
-    given, folder = sys.argv[1:]
     seen, batch = [], Encoded.batch
 
     def noted(self: Encoded, index: object) -> object:
@@ -33,7 +32,7 @@ def train() -> None:
     Encoded.batch = noted
     torch.autocast = lambda *_: nullcontext()
     worker.main()
-    (Path(folder) / f"seen-{RANK}.json").write_text(json.dumps(seen))
+    (Path(sys.argv[2]) / f"seen-{RANK}.json").write_text(json.dumps(seen))
 
 
 def fail() -> None:
