@@ -26,6 +26,7 @@ from lib.params.bridge import Bridge as Params
 
 PREFIX = "prefix_text"
 FINAL, BEST = "final", "best"
+FEW = 300  # items of a split beside the test one
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def run(params: Params, respond: Callable[..., None], folder: Path) -> Iterator[
 
 
 def items(params: Params, split: str) -> list[Item]:
-    """The items of a split; the splits beside the test one are as large as it."""
-    counts = {"train": params.train, "validation": params.validation}
-    return TASKS[params.task].load(split, counts.get(split, params.test), params.data)
+    """The items of a split; the splits beside the test one have FEW at most."""
+    counts = {"train": params.train, "validation": params.validation, "test": params.test}
+    return TASKS[params.task].load(split, counts.get(split, min(params.test, FEW)), params.data)
 
 
 def trained(pair: Pair, job: Job) -> Subject:
