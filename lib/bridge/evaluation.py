@@ -62,8 +62,8 @@ def answer_messages(pair: Pair, bridge: Bridge, task: Task, message: Tensor, hyg
     different, place = torch.unique(message.flatten(1), dim=0, return_inverse=True)
     soft = bridge.receiver(different.view(-1, *message.shape[1:]).to(next(bridge.parameters()).dtype))
     inputs = pair.reader.message_inputs(soft)
-    pair.reader.check(inputs, soft)
-    written = decoding.answer_embeddings(pair.reader, list(inputs), task.max_new_tokens, hygiene)
+    with pair.reader.guard(soft):
+        written = decoding.answer_embeddings(pair.reader, list(inputs), task.max_new_tokens, hygiene)
     index = place.tolist()
     pick = [[values[i] for i in index] for values in (written.texts, written.capped, written.context)]
     return Written(*pick)

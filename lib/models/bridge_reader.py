@@ -1,12 +1,14 @@
 """The frozen target model of a bridge, and the only ways in which it is given anything to read.
 
 `message_inputs` is the firewall: a target that is to be told by a message alone sees [BOS | soft tokens | anchor], made
-here from the soft tokens and two constants, and `check` refuses anything else. No function of this file that takes a
-message takes a question or a gold answer beside it, except `answer_logits`, which feeds gold tokens back for the loss.
+here from the soft tokens and two constants, and `guard`, at the model's own door, refuses anything else. No function of
+this file that takes a message takes a question or a gold answer beside it, except `answer_logits`, which feeds gold
+tokens back for the loss.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -51,13 +53,39 @@ class Reader:
         return torch.cat([before, soft, after], dim=1)
 
     def check(self, inputs: Tensor, soft: Tensor) -> None:
-        """LeakError unless `inputs` is what `message_inputs` makes of `soft`, to the bit."""
-        allowed = self.message_inputs(soft)
-        if inputs.shape != allowed.shape or not torch.equal(inputs, allowed):
+        """LeakError unless `inputs` is what `message_inputs` makes of `soft`, to the bit; NaN, of a training that
+        diverged, is itself."""
+        allowed = self.message_inputs(soft).to(inputs.dtype)
+        if inputs.shape != allowed.shape or not torch.allclose(inputs, allowed, rtol=0, atol=0, equal_nan=True):
             raise LeakError(
                 f"The target was given {tuple(inputs.shape)} embeddings that are not [BOS | message | anchor] "
                 f"{tuple(allowed.shape)}; what is measured would not be the message."
             )
+
+    @contextmanager
+    def guard(self, soft: Tensor) -> Iterator[None]:
+        """Stand at the model's own door: LeakError where it is about to read a prompt that is not made of `soft`.
+
+        soft float [B, K, d]: the messages, in the order in which they are answered, each of them once. Tokens that
+        the model has written itself come back to it one at a time and pass.
+        """
+        answered = 0
+
+        def check(_: torch.nn.Module, args: tuple[object, ...], given: dict[str, Any]) -> None:
+            nonlocal answered
+            ids, inputs = given.get("input_ids"), given.get("inputs_embeds")
+            if answered and inputs is None and not args and ids.shape[1] == 1:
+                return
+            if inputs is None:
+                raise LeakError("The target was about to read text that is not its own, beside or without a message.")
+            self.check(inputs, soft[answered : answered + len(inputs)])
+            answered += len(inputs)
+
+        hook = self.model.register_forward_pre_hook(check, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def text_inputs(self, soft: Tensor | None, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Embeddings [L_i, d] of whole text prompts, with the soft tokens [B, K, d], if any, after the first token.
