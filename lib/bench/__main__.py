@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from lib import console
-from lib.bench import growth, mazes, sampling, specdec, threshold
+from lib.bench import bridge, growth, mazes, sampling, specdec, threshold
 from lib.models.registry import ModelError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 app.command("sampling")(sampling.command)
+app.command("bridge")(bridge.command)
 app.command("growth")(growth.command)
 app.command("mazes")(mazes.command)
 app.command("specdec")(specdec.command)
