@@ -104,8 +104,9 @@ def _attend_padding(batch: Batch) -> Batch:
     """As many padded positions as a batch of mixed lengths has, all of them seen: half as many again."""
     more = max(1, batch.states.shape[1] // 2)
     states = F.pad(batch.states, (0, 0, 0, more))
+    seen = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
     questions = batch.questions.masked_fill(batch.questions == IGNORED, 0)  # padding as token 0, pooled like text
-    return replace(batch, states=states, mask=torch.ones(states.shape[:2], dtype=torch.bool), questions=questions)
+    return replace(batch, states=states, mask=seen, questions=questions)
 
 
 def _misalign(batch: Batch) -> Batch:

@@ -169,8 +169,9 @@ class Bridge(nn.Module):
         self.receiver = Receiver(shape, target_rms)
 
     def message(self, states: Tensor, mask: Tensor) -> Tensor:
-        """What is sent, [B, soft_tokens, wire_dim], from states [B, T, d_source] and their mask (bool [B, T])."""
-        return self.sender(states, mask)
+        """What is sent, [B, soft_tokens, wire_dim], from states [B, T, d_source] of any float type and their mask
+        (bool [B, T])."""
+        return self.sender(states.to(next(self.parameters()).dtype), mask)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Soft tokens [B, soft_tokens, d_target]."""
