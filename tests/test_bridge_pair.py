@@ -28,6 +28,11 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 each_member = pytest.mark.parametrize("name", bridge_pair.MEMBERS)
 
 
+def never() -> bool:
+    """The opening is not learned yet."""
+    return False
+
+
 def ids(tokenizer, text):
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -110,7 +115,7 @@ def split_of(question):
 @settings(max_examples=10, deadline=None)
 def test_no_lesson_is_a_held_out_question(name, seed):
     plan = replace(bridge_pair.member(name).lessons, opened=20)
-    for lesson in islice(bridge_lessons.lessons(plan, seed), 150):
+    for lesson in islice(bridge_lessons.lessons(plan, seed, never), 150):
         if lesson.ends and "=" in lesson.answer:
             assert case_of(lesson.answer) not in HELD_OUT_SUMS
         elif lesson.given[0].endswith("?\n"):
@@ -140,7 +145,7 @@ def test_a_question_is_put_together_as_the_reader_of_a_bridge_does(family):
 def test_a_drill_is_a_piece_of_an_answer(family, kind):
     """Its tokens are those of the answer it was taken from: the border of question and answer splits no token."""
     tokenizer, plan = TOKENIZERS[family], bridge_lessons.Lessons({kind: 1}, {kind: 1}, 0)
-    for lesson in islice(bridge_lessons.lessons(plan, 3), 50):
+    for lesson in islice(bridge_lessons.lessons(plan, 3, never), 50):
         (example,) = bridge_lessons.examples(tokenizer, [lesson])
         text = "".join(lesson.given) + lesson.answer
         end = [tokenizer.eos_token_id] if kind == "same" else []
@@ -155,7 +160,7 @@ def test_a_drill_is_a_piece_of_an_answer(family, kind):
 
 def test_a_relay_is_an_answer_to_either_task_to_be_repeated():
     plan = bridge_lessons.Lessons({"relay": 1}, {"relay": 1}, 0)
-    made = list(islice(bridge_lessons.lessons(plan, 0), 60))
+    made = list(islice(bridge_lessons.lessons(plan, 0, never), 60))
     assert all(lesson.given == [f"{lesson.answer}\n", ANCHOR] for lesson in made)
     assert 10 < sum("=" in lesson.answer for lesson in made) < 50
 
@@ -174,7 +179,7 @@ def kind_of(lesson: Lesson) -> str:
 def test_copying_is_learned_before_sums(name):
     """Arithmetic before the copying is learned unlearns the wired circuit: multihop then stays at the chance of 0.4."""
     plan = replace(bridge_pair.member(name).lessons, opened=300)
-    made = [kind_of(lesson) for lesson in islice(bridge_lessons.lessons(plan, 0), 2700)]
+    made = [kind_of(lesson) for lesson in islice(bridge_lessons.lessons(plan, 0, never), 2700)]
     assert set(made[:300]) == set(plan.opening) and "arithmetic" not in plan.opening
     total, counts = sum(plan.weights.values()), Counter(made[300:])
     assert set(counts) == set(plan.weights)
@@ -182,10 +187,39 @@ def test_copying_is_learned_before_sums(name):
         assert counts[kind] / 2400 == pytest.approx(weight / total, abs=0.04)
 
 
+def test_the_opening_ends_when_it_is_learned():
+    plan, told = bridge_lessons.Lessons({"sum": 1}, {"same": 1}, 50), []
+    made = bridge_lessons.lessons(plan, 0, lambda: len(told) >= 20)
+    for lesson in islice(made, 40):
+        told.append(kind_of(lesson))
+    assert told == ["same"] * 20 + ["sum"] * 20
+    told.clear()  # once over it does not come back
+    assert kind_of(next(made)) == "sum"
+
+
+def test_the_opening_is_learned_when_the_last_losses_are_low(monkeypatch):
+    """A stand-in for training reports losses; the stream may leave the opening only after RECENT low ones."""
+    asked = []
+
+    def report(model, stream, recipe, log):
+        for loss in (*[1.0] * 5, *[0.01] * 9):
+            log({"loss": loss})
+        asked.append(stream())
+        log({"loss": 0.01})
+        asked.append(stream())
+
+    monkeypatch.setattr(bridge_lessons, "stream", lambda plan, tokenizer, seed, learned: learned)
+    monkeypatch.setattr(bridge_pair.training, "train", report)
+    heard = []
+    bridge_pair._train(None, None, bridge_pair.SOURCE, heard.append)
+    assert asked == [False, True] and len(heard) == 15
+
+
 def test_only_the_source_reads_questions_for_their_own_sake():
     for name, share in (("bridge-source", 0.05), ("bridge-target", 0.0)):
         made = bridge_pair.member(name)
-        stream = bridge_lessons.stream(made.lessons, TOKENIZERS[made.family], 0)
+        plan = replace(made.lessons, opened=0)
+        stream = bridge_lessons.stream(plan, TOKENIZERS[made.family], 0, never)
         whole = [example.start == 1 for example in islice(stream, 2000)]
         assert sum(whole) / 2000 == pytest.approx(share, abs=0.02) and any(whole) == bool(share)
 
@@ -194,7 +228,7 @@ def test_lessons_never_repeat_from_block_to_block_and_are_the_same_for_a_seed():
     plan = bridge_pair.member("bridge-micro-target").lessons
     tokenizer = TOKENIZERS["qwen2"]
     first, again, other = (
-        [tuple(example.ids) for example in islice(bridge_lessons.stream(plan, tokenizer, seed), 1000)]
+        [tuple(example.ids) for example in islice(bridge_lessons.stream(plan, tokenizer, seed, never), 1000)]
         for seed in (0, 0, 1)
     )
     assert first == again != other

@@ -8,7 +8,8 @@ which is little, so:
   learned is a sum and whether two towns are one, a few tokens of each answer: `sum` and `same` are a step and a last
   line alone, three times as many of them in the same time. Without these drills the target solved 0.67 of arithmetic
   and 0.80 of multihop (all but the yes and no), with them 0.99 of both, in less time;
-* the opening is multihop: arithmetic first unlearns the copying before it is needed (multihop then stays below 0.6);
+* the opening is multihop, until its loss says that hops are learned, which takes 100 to 250 steps. Arithmetic before
+  that unlearns the copying (multihop then stays below 0.6);
 * a `relay` is an answer to be repeated. Whoever is given another model's written answer has to know what to do with it.
 
 All are made from training questions, fresh ones without end.
@@ -16,7 +17,7 @@ All are made from training questions, fresh ones without end.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -26,17 +27,17 @@ from lib.data.choices import Draw, Weighted
 from lib.models.bridge_reader import ANCHOR
 from lib.models.training import Example
 
-AT_ONCE = 500  # documents tokenized together
+AT_ONCE = 200  # documents tokenized together
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """How often each kind of document comes: `weights` in general, `opening` before, for `opened` documents."""
+    """How often each kind of document comes: `weights` in general, `opening` before, for `opened` documents at most."""
 
     weights: dict[str, float]
     opening: dict[str, float]
     opened: int
-    whole: float = 0.0  # share of the documents of a task with the loss on the question, too
+    whole: float = 0.0  # share of the documents after the opening with the loss on all tokens
 
 
 class Lesson(NamedTuple):
@@ -45,6 +46,7 @@ class Lesson(NamedTuple):
     given: list[str]
     answer: str
     ends: bool = True  # whether the answer ends here
+    whole: bool = False  # whether the loss is on all tokens
 
 
 def asked(question: str, answer: str) -> Lesson:
@@ -88,31 +90,34 @@ KINDS: dict[str, Callable[[Draw], Lesson]] = {
 }
 
 
-def lessons(plan: Lessons, seed: int | str) -> Iterator[Lesson]:
-    """Endless lessons, the same for the same seed."""
+def lessons(plan: Lessons, seed: int | str, learned: Callable[[], bool]) -> Iterator[Lesson]:
+    """Endless lessons; the opening ends when `learned` says so, or after `plan.opened` documents."""
     draw = Draw(f"pair {seed}")
-    for weights, times in ((plan.opening, range(plan.opened)), (plan.weights, count())):
-        kinds = Weighted(list(weights), list(weights.values()))
-        for _ in times:
-            yield KINDS[draw.branch(kinds)](draw)
-
-
-def stream(plan: Lessons, tokenizer: PreTrainedTokenizerBase, seed: int | str) -> Iterator[Example]:
-    """Endless training examples, the loss on the answer, or on the whole text for a share of the questions."""
-    draw, source = Draw(f"whole {seed}"), lessons(plan, seed)
+    opening = Weighted(list(plan.opening), list(plan.opening.values()))
+    for _ in takewhile(lambda _: not learned(), range(plan.opened)):
+        yield KINDS[draw.branch(opening)](draw)
+    general = Weighted(list(plan.weights), list(plan.weights.values()))
     while True:
-        for example in examples(tokenizer, list(islice(source, AT_ONCE))):
-            whole = plan.whole > 0 and draw.branch(Weighted([True, False], [plan.whole, 1 - plan.whole]))
-            yield Example(example.ids) if whole else example
+        lesson = KINDS[draw.branch(general)](draw)
+        yield lesson._replace(whole=draw.random.random() < plan.whole)
+
+
+def stream(
+    plan: Lessons, tokenizer: PreTrainedTokenizerBase, seed: int | str, learned: Callable[[], bool]
+) -> Iterator[Example]:
+    """Endless training examples of `lessons`; `learned` takes effect AT_ONCE documents late at most."""
+    made = lessons(plan, seed, learned)
+    while True:
+        yield from examples(tokenizer, list(islice(made, AT_ONCE)))
 
 
 def examples(tokenizer: PreTrainedTokenizerBase, made: list[Lesson]) -> list[Example]:
-    """Token ids of lessons, with the loss on the answer."""
+    """Token ids of lessons, with the loss on the answer or on all tokens."""
     texts = [text for lesson in made for text in (*lesson.given, lesson.answer)]
     ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     found = []
     for lesson in made:
         given = [tokenizer.bos_token_id, *(token for _ in lesson.given for token in next(ids))]
         end = [tokenizer.eos_token_id] if lesson.ends else []
-        found.append(Example(given + next(ids) + end, len(given)))
+        found.append(Example(given + next(ids) + end, 1 if lesson.whole else len(given)))
     return found

@@ -9,6 +9,7 @@ always (`lib.models.bridge_lessons` says how that is taught in a minute or two),
     python -m lib.models.ladder bridge-source bridge-target    train both ahead of time, side by side
 """
 
+from collections import deque
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,8 @@ CONTEXT = 1024  # positions, as the ladder; a question and its answer are some 8
 ROW = 130  # tokens: two documents of a task, or a dozen drills
 VOCABULARY_QUESTIONS = 1500  # of each task, from which the tokenizers learn their words
 AT_ONCE = 100  # questions in one forward
+RECENT = 10  # steps
+LEARNED = 0.08  # nats per token: all is known of the opening but yes and no
 DATA = ("choices", "two_hop", "two_step", "world")
 MODELS = ("bridge_lessons", "bridge_pair", "bridge_tokenizers", "induction", "training")
 SOURCES = [*(f"lib.data.{module}" for module in DATA), *(f"lib.models.{module}" for module in MODELS)]
@@ -75,13 +78,13 @@ class Member:
 SOURCE = Member(
     "llama", 96, 3, 3, 288,
     Recipe(380_000, 8, 3e-3, row=ROW, warmup=20, decay=0.7),
-    Lessons({"arithmetic": 4, "multihop": 3, "sum": 20, "same": 2}, {"multihop": 3, "same": 1}, 5500, whole=0.05),
+    Lessons({"arithmetic": 4, "multihop": 3, "sum": 20, "same": 2}, {"multihop": 3, "same": 1}, 8000, whole=0.05),
     85,
 )  # fmt: skip
 TARGET = Member(
     "qwen2", 128, 3, 4, 384,
-    Recipe(320_000, 8, 2.5e-3, row=ROW, warmup=20, decay=0.6),
-    Lessons({"arithmetic": 3, "multihop": 2, "relay": 3, "sum": 14, "same": 2}, {"multihop": 3, "same": 1}, 3500),
+    Recipe(340_000, 8, 2.5e-3, row=ROW, warmup=20, decay=0.6),
+    Lessons({"arithmetic": 3, "multihop": 3, "relay": 3, "sum": 14, "same": 2}, {"multihop": 3, "same": 1}, 8000),
     100,
 )  # fmt: skip
 
@@ -151,10 +154,23 @@ def _build(place: Path, name: str, position: int) -> None:
         torch.manual_seed(made.seed)
         model = AutoModelForCausalLM.from_config(made.config(reader), attn_implementation="eager")
         wire(model)
-        stream = bridge_lessons.stream(made.lessons, reader, made.seed)
-        record = ladder.timed(name, position, made.recipe, lambda log: training.train(model, stream, made.recipe, log))
+        record = ladder.timed(name, position, made.recipe, lambda log: _train(model, reader, made, log))
         record |= examine(model, reader, made.examined)
     ladder.save(place, model, reader, {"name": name, "parameters": model.num_parameters()} | asdict(made) | record)
+
+
+def _train(model: PreTrainedModel, reader: PreTrainedTokenizerFast, made: Member, log: ladder.Log) -> None:
+    """Train in place; the opening lasts until the loss of the last RECENT steps is below LEARNED."""
+    recent: deque[float] = deque(maxlen=RECENT)
+
+    def watch(step: dict[str, float]) -> None:
+        recent.append(step["loss"])
+        log(step)
+
+    def learned() -> bool:
+        return len(recent) == RECENT and sum(recent) / RECENT < LEARNED
+
+    training.train(model, bridge_lessons.stream(made.lessons, reader, made.seed, learned), made.recipe, watch)
 
 
 def examine(model: PreTrainedModel, reader: PreTrainedTokenizerFast, count: int) -> dict[str, object]:
