@@ -135,6 +135,17 @@ def test_the_simple_loop_learns(world, examples):
     assert np.mean(losses[-5:]) < losses[0] - 0.3
 
 
+def test_a_step_starts_without_the_gradient_of_the_one_before(world, examples):
+    few = replace(examples, items=examples.items[:8])  # so that every batch is the same
+    gradients = []
+    for steps in (1, 3):
+        still = replace(RECIPE, steps=steps, learning_rate=0.0, clip=1e9)
+        loop = simple.Training(world.pair, world.bridge(), few, still)
+        loop.run(0)
+        gradients.append(torch.cat([p.grad.flatten() for p in loop.bridge.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
+
+
 def test_frozen_models_stay_as_they_are(world, examples):
     before = [p.clone() for lm in (world.pair.source, world.pair.target) for p in lm.model.parameters()]
     simple.Training(world.pair, world.bridge(), examples, RECIPE).run(0)
