@@ -6,7 +6,7 @@ they do between real models. Weights are random but spread widely: what a toy wr
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from lib.params.bridge import Bridge as Params
 FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 CHAT = "{{ bos_token or '' }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
 SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
+LIMIT = 8  # new tokens per answer: toys never end by themselves
 SIZES = {"train": 24, "validation": 6, "test": 6}
 
 
@@ -124,5 +125,7 @@ def world(folder: Path, bos: bool = True, chat: bool = False) -> Iterator[World]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECOUNT_CACHE", str(folder / "cache"))  # for processes that tests start
         patch.setattr(paths, "CACHE", folder / "cache")
+        for name in ("arithmetic", "multihop"):
+            patch.setitem(TASKS, name, replace(TASKS[name], max_new_tokens=LIMIT))
         torch.set_num_threads(1)
         yield World(folder, source, target, pair.load(source, target, 0.5, device="cpu"))

@@ -14,8 +14,15 @@ MESSAGE_ARMS = ("bridged", *arms.CONTROLS)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["bos", "no-bos"])
-def world(request, tmp_path_factory):
-    with bridge_toys.world(tmp_path_factory.mktemp("toys"), bos=request.param) as made:
+def either(request, tmp_path_factory):
+    """A target with BOS, and one without."""
+    with bridge_toys.world(tmp_path_factory.mktemp("either"), bos=request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with bridge_toys.world(tmp_path_factory.mktemp("toys")) as made:
         yield made
 
 
@@ -67,12 +74,12 @@ def test_another_question_with_the_same_message_changes_nothing_that_is_written(
 
 
 @pytest.mark.parametrize("arm", MESSAGE_ARMS)
-def test_the_model_itself_is_given_the_constants_and_the_soft_tokens_only(world, arm):
+def test_the_model_itself_is_given_the_constants_and_the_soft_tokens_only(either, arm):
     """At the model's door, not at ours: every prompt that it reads while it answers."""
-    encoded, bridge, reader = world.encoded(), world.bridge(), world.pair.reader
+    encoded, bridge, reader = either.encoded(), either.bridge(), either.pair.reader
     message = arms.destroyed(evaluation.sent(bridge, encoded), arm, 3)
-    with torch.inference_mode(), Seen(world) as seen:
-        evaluation.answer_messages(world.pair, bridge, encoded.task, message, hygiene=False)
+    with torch.inference_mode(), Seen(either) as seen:
+        evaluation.answer_messages(either.pair, bridge, encoded.task, message, hygiene=False)
         allowed = {row.numpy().tobytes() for row in bridge.receiver(message)}
     table = reader.embedding.weight
     first = table[[reader.tokenizer.bos_token_id] if reader.bos else []]
@@ -87,9 +94,9 @@ def test_the_model_itself_is_given_the_constants_and_the_soft_tokens_only(world,
 
 
 @pytest.mark.parametrize("arm", MESSAGE_ARMS)
-def test_no_question_is_embedded_or_written_out_for_a_message_arm(world, arm, monkeypatch):
+def test_no_question_is_embedded_or_written_out_for_a_message_arm(either, arm, monkeypatch):
     """The reader embeds BOS, the anchor and gold answers (for the loss of teacher forcing), and nothing else."""
-    encoded, bridge, reader = world.encoded(), world.bridge(), world.pair.reader
+    encoded, bridge, reader = either.encoded(), either.bridge(), either.pair.reader
     allowed = {tuple(reader.bos), tuple(reader.anchor)}
     embed, seen = reader.embed, []
 
@@ -102,7 +109,7 @@ def test_no_question_is_embedded_or_written_out_for_a_message_arm(world, arm, mo
     for name in ("text_inputs", "question_logits", "ids"):
         monkeypatch.setattr(type(reader), name, pytest.fail)
     monkeypatch.setattr(arms, "prompt", pytest.fail)
-    arms.message_row(world.pair, encoded, bridge, arm, True, 0)
+    arms.message_row(either.pair, encoded, bridge, arm, True, 0)
     forced = [ids for ids in seen if ids not in allowed]
     golden = [tuple(answer) for answer in encoded.answers]
     assert set(allowed) <= {*seen, ()}
@@ -156,9 +163,9 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("name", SMUGGLED)
 @torch.no_grad()
-def test_anything_else_is_a_leak(world, name):
-    encoded, reader = world.encoded(), world.pair.reader
-    soft = world.bridge().receiver(evaluation.sent(world.bridge(), encoded))
+def test_anything_else_is_a_leak(either, name):
+    encoded, reader = either.encoded(), either.pair.reader
+    soft = either.bridge().receiver(evaluation.sent(either.bridge(), encoded))
     inputs = reader.message_inputs(soft)
     reader.check(inputs, soft)
     with pytest.raises(LeakError, match="would not be the message"):

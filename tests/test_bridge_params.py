@@ -133,3 +133,14 @@ def test_cells_may_differ_in_everything_that_is_studied():
     Bridge.check_grid(
         [one, resolve(NAME, {"soft_tokens": 4, "kind": "linear", "seed": [3], "train": 500, "steps": 40})]
     )
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "multihop"])
+def test_an_answer_fits_into_what_may_be_written(name):
+    from lib.bridge.tasks import TASKS
+    from lib.models import bridge_pair
+
+    task, reader = TASKS[name], bridge_pair.tokenizer("qwen2")
+    splits = ("test", *task.shifts)
+    longest = max(len(reader(i.answer)["input_ids"]) for split in splits for i in task.load(split, 200, ""))
+    assert longest + 1 <= task.max_new_tokens
