@@ -66,6 +66,8 @@ def stability(table: pd.DataFrame) -> pd.DataFrame:
 def shifts(table: pd.DataFrame) -> pd.DataFrame:
     """Accuracy on items of other kinds than were trained on, beside the target that reads the text."""
     part = table[(table.protocol == "shift") & (table.decode_hygiene == table.hygiene)]
+    if part.empty:
+        return pd.DataFrame()
     return part.pivot_table(index="split", columns="arm", values="accuracy", sort=False).round(DIGITS)
 
 

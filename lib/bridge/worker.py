@@ -41,7 +41,7 @@ SOURCE = [  # what decides the weights
     *(f"lib.data.{name}" for name in ("two_hop", "two_step")),
     "lib.metrics.messages",
 ]
-TUNED_SHARE = 0.5  # of a bridge's steps, for a prompt tuned without a source: it has less to learn
+TUNED_SHARE = 0.25  # of a bridge's steps, for a prompt tuned without a source: it has far less to learn
 DECAYED_SHARE = 0.5  # of the steps, for going on from a good bridge
 UNRELATED = {"label", "preset", "run_dir", "runs_dir", "seed", "test", "hygiene", "threads"}  # to the weights
 
