@@ -83,8 +83,8 @@ SOURCE = Member(
 )  # fmt: skip
 TARGET = Member(
     "qwen2", 128, 3, 4, 384,
-    Recipe(340_000, 8, 2.5e-3, row=ROW, warmup=20, decay=0.6),
-    Lessons({"arithmetic": 3, "multihop": 3, "relay": 3, "sum": 14, "same": 2}, {"multihop": 3, "same": 1}, 8000),
+    Recipe(360_000, 8, 2.5e-3, row=ROW, warmup=20, decay=0.6),
+    Lessons({"arithmetic": 3, "multihop": 2, "relay": 2, "sum": 20, "same": 2}, {"multihop": 3, "same": 1}, 8000),
     100,
 )  # fmt: skip
 
