@@ -33,6 +33,8 @@ demo: $(READY)
 	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
 	@$(BIN)/python -m lib.sweep 2a_specdec --preset quick
 	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset quick --jobs 2
+	@$(BIN)/python -m lib.models.ladder bridge-source bridge-target
+	@$(BIN)/python -m lib.sweep 4a_bridge --preset quick --jobs 2
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 	$(ACTIVATE)
@@ -44,6 +46,8 @@ standard: $(READY)
 	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
 	@$(BIN)/python -m lib.sweep 2a_specdec --preset standard
 	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset standard --jobs 2
+	@$(BIN)/python -m lib.models.ladder bridge-source bridge-target
+	@$(BIN)/python -m lib.sweep 4a_bridge --preset standard --jobs 2
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 
@@ -62,7 +66,7 @@ figures: $(READY)
 readme-figures: figures
 	@mkdir -p docs/img
 	@cp figures/1a3_{speedup,waterfall,quality,growth}.png figures/2a_{speedup,batch,categories}.png \
-	  figures/3a_{scaling,refinement,larger}.png docs/img/
+	  figures/3a_{scaling,refinement,larger}.png figures/4a_{controls,tokens,stressors}.png docs/img/
 
 vllm: $(READY_VLLM)
 	@echo "vLLM is in .venv-vllm; runs with backend=vllm find it there"
