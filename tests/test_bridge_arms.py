@@ -374,6 +374,26 @@ def test_the_stop_is_crossed_in_afterwards(ran):
         assert row["collapsed"] == bool(row["why"])
 
 
+def test_stability_by_hand(world, encoded):
+    """Each of the four cells reads its own column of the curve, its own weights and its own decoding."""
+    looks = zip((0, 5, 10, 15), (0.1, 0.8, 0.6, 0.3), (0.0, 0.7, 0.9, 0.2), (1.0, 1.0, 1.0, 0.01), strict=True)
+    names = ("step", "val_accuracy", "val_accuracy_hygiene", "delta_ce")
+    curve = [dict(zip(names, look, strict=True)) for look in looks]
+    subject = study.Subject(world.bridge(), {}, {"curve": curve, "best_step": 5, "stop_step": None}, None)
+    cells = [("best", False, 0.75), ("best", True, 0.65), ("final", False, 0.35), ("final", True, 0.15)]
+    tested = {(c, hygiene): {"accuracy": right, "n": 6, "distinct": 1.0} for c, hygiene, right in cells}
+    rows = {
+        (row["early_stopping"], row["decode_hygiene"]): (row["peak"], row["final"], row["test_accuracy"], row["why"])
+        for row in study._stability(subject, tested, encoded.task, encoded.items)
+    }
+    assert rows == {
+        (True, False): (0.8, 0.8, 0.75, ""),
+        (True, True): (0.9, 0.7, 0.65, ""),
+        (False, False): (0.8, 0.3, 0.35, "accuracy+delta_ce"),
+        (False, True): (0.9, 0.2, 0.15, "accuracy+delta_ce"),
+    }
+
+
 def test_the_saved_bridge_is_the_one_that_the_configuration_keeps(world, ran):
     params, rows, _, folder = ran
     from safetensors.torch import load_file
