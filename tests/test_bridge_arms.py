@@ -404,7 +404,7 @@ def test_the_saved_bridge_is_the_one_that_the_configuration_keeps(world, ran):
     assert all(torch.equal(saved[name], tensor) for name, tensor in subject.weights["best"].items())
     assert any(not torch.equal(saved[name], tensor) for name, tensor in subject.weights["final"].items())
     bridged = [r for r in of(rows, "arm") if r["arm"] == "bridged" and r["seed"] == 0 and r["checkpoint"] == "best"]
-    again = arms.message_row(world.pair, world.encoded("test"), subject.at("best"), "bridged", False, 0)[0]
+    again = next(arms.message_rows(world.pair, world.encoded("test"), subject.at("best"), "bridged", [False], 0))[0]
     assert bridged[0]["ce"] == pytest.approx(again["ce"])
     assert study.kept(params.model_copy(update={"patience": 0})) == "final"
 

@@ -51,7 +51,7 @@ def changed(encoded, **fields):
 
 
 def written(world, encoded, arm="bridged", hygiene=False):
-    return arms.message_row(world.pair, encoded, world.bridge(), arm, hygiene, seed=3)[1]
+    return next(arms.message_rows(world.pair, encoded, world.bridge(), arm, [hygiene], seed=3))[1]
 
 
 @pytest.mark.parametrize("arm", MESSAGE_ARMS)
@@ -109,7 +109,7 @@ def test_no_question_is_embedded_or_written_out_for_a_message_arm(either, arm, m
     for name in ("text_inputs", "question_logits", "ids"):
         monkeypatch.setattr(type(reader), name, pytest.fail)
     monkeypatch.setattr(arms, "prompt", pytest.fail)
-    arms.message_row(either.pair, encoded, bridge, arm, True, 0)
+    list(arms.message_rows(either.pair, encoded, bridge, arm, [True], 0))
     forced = [ids for ids in seen if ids not in allowed]
     golden = [tuple(answer) for answer in encoded.answers]
     assert set(allowed) <= {*seen, ()}
@@ -131,7 +131,9 @@ def test_a_gold_answer_does_change_the_loss(world, arm):
     """Teacher forcing needs it: the guard of the tests above, which would pass if nothing ever looked at it."""
     encoded = world.encoded()
     other = world.encode([replace(item, answer="1+1=2\n#### 2") for item in encoded.items])
-    rows = [arms.message_row(world.pair, items, world.bridge(), arm, False, 3)[0] for items in (encoded, other)]
+    rows = [
+        next(arms.message_rows(world.pair, items, world.bridge(), arm, [False], 3))[0] for items in (encoded, other)
+    ]
     assert rows[0]["ce"] != rows[1]["ce"]
 
 
@@ -183,7 +185,7 @@ def test_a_leaking_reader_is_caught_when_a_message_arm_is_evaluated(world, monke
 
     monkeypatch.setattr(evaluation.decoding, "answer_embeddings", leaking)
     with pytest.raises(LeakError):
-        arms.message_row(world.pair, encoded, world.bridge(), "bridged", False, 0)
+        list(arms.message_rows(world.pair, encoded, world.bridge(), "bridged", [False], 0))
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ class Training:
         self.bridge, self.reader, self.recipe = bridge, pair.reader, recipe
         self.encoded = encoded if "cached_states" in ingredients else rereading(pair, encoded)
         self.lengths = encoded.lengths if "length_buckets" in ingredients else np.zeros(len(encoded.items))
-        self.attention = bridge_training.attention_on if "attention_kernel" in ingredients else nullcontext
+        self.attention = bridge_training.plain_attention if "attention_kernel" in ingredients else nullcontext
         self.bfloat16 = "bfloat16" in ingredients
         self.optimizer = torch.optim.AdamW(bridge.parameters(), recipe.learning_rate, foreach=False)
 
@@ -81,7 +81,7 @@ class Training:
     def _step(self, batch: Batch, step: int) -> float:
         device = batch.states.device
         self.optimizer.zero_grad()
-        with self.attention(device):
+        with self.attention(self.reader):
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
                 loss = self._loss(batch, step)
             loss.backward()

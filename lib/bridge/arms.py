@@ -27,6 +27,7 @@ from lib.models.bridge_reader import Reader
 
 TEXT_ARMS = ("source_alone", "target_alone", "relay", "truncated", "oracle")
 CONTROLS = ("shuffled", "mean", "zero", "noise")
+PROBED = 300  # items at most that cross-entropies are means over
 
 
 def text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[str] = TEXT_ARMS) -> list[dict[str, Any]]:
@@ -67,7 +68,7 @@ def _text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[s
             given["relay"] = [reader.embed(prompt(target, task, text)) for text in answered.texts]
         for arm in (name for name in given if name in names):
             written = decoding.answer_embeddings(reader, given[arm], task.max_new_tokens, hygiene)
-            loss = None if arm == "relay" else evaluation.answer_loss(reader, given[arm], encoded)
+            loss = None if arm == "relay" else evaluation.answer_loss(reader, given[arm][:PROBED], encoded)
             yield _row(encoded, arm, hygiene, written) | {"ce": loss}
 
 
@@ -80,7 +81,7 @@ def tuned_rows(pair: Pair, encoded: Encoded, arm: str, bridge: Bridge) -> Iterat
             rows = list(reader.message_inputs(soft).expand(len(encoded.items), -1, -1))
         else:
             rows = reader.text_inputs(soft.expand(len(encoded.items), -1, -1), encoded.prompts)
-    loss = evaluation.answer_loss(reader, rows, encoded)
+    loss = evaluation.answer_loss(reader, rows[:PROBED], encoded)
     for hygiene in (False, True):
         if arm == "constant":
             one = decoding.answer_embeddings(reader, rows[:1], task.max_new_tokens, hygiene)
@@ -90,14 +91,15 @@ def tuned_rows(pair: Pair, encoded: Encoded, arm: str, bridge: Bridge) -> Iterat
         yield _row(encoded, arm, hygiene, written) | {"ce": loss}
 
 
-def message_row(
-    pair: Pair, encoded: Encoded, bridge: Bridge, arm: str, hygiene: bool, seed: int
-) -> tuple[dict[str, Any], Written]:
-    """The row of a message arm and what was written."""
+def message_rows(
+    pair: Pair, encoded: Encoded, bridge: Bridge, arm: str, hygienes: Sequence[bool], seed: int
+) -> Iterator[tuple[dict[str, Any], Written]]:
+    """The row of a message arm, and what was written, for each decoding."""
     message = destroyed(evaluation.sent(bridge, encoded), arm, seed)
-    written = evaluation.answer_messages(pair, bridge, encoded.task, message, hygiene)
-    loss = evaluation.message_loss(pair.reader, bridge, message, encoded)
-    return _row(encoded, arm, hygiene, written) | {"ce": evaluation.finite(loss), "seed": seed}, written
+    loss = evaluation.finite(evaluation.message_loss(pair.reader, bridge, message[:PROBED], encoded))
+    for hygiene in hygienes:
+        written = evaluation.answer_messages(pair, bridge, encoded.task, message, hygiene)
+        yield _row(encoded, arm, hygiene, written) | {"ce": loss, "seed": seed}, written
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ the new tokens only when it is given as embeddings. So that both flags mean the 
 arm goes in as embeddings, and the flags see what the model has written and nothing else.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,19 @@ def _answer(reader: Reader, prompts: list[Tensor], max_new_tokens: int, hygiene:
     for row, prompt in enumerate(prompts):
         inputs[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = 1
-    ids = reader.model.generate(
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Passing `(repetition_penalty|no_repeat_ngram_size)` with `inputs_embeds`")
+        ids = _greedy(reader, inputs, mask, max_new_tokens, hygiene)
+    found = []
+    for row in ids.tolist():
+        end = next((place for place, token in enumerate(row) if token in reader.stop_ids), None)
+        found.append((reader.tokenizer.decode(row[:end], skip_special_tokens=True), end is None))
+    return found
+
+
+def _greedy(reader: Reader, inputs: Tensor, mask: Tensor, max_new_tokens: int, hygiene: bool) -> Tensor:
+    """New token ids [B, at most max_new_tokens]."""
+    return reader.model.generate(
         inputs_embeds=inputs.to(reader.embedding.weight.dtype),
         attention_mask=mask,
         do_sample=False,
@@ -64,8 +77,3 @@ def _answer(reader: Reader, prompts: list[Tensor], max_new_tokens: int, hygiene:
         pad_token_id=reader.pad,
         **(HYGIENE if hygiene else {}),
     )
-    found = []
-    for row in ids.tolist():
-        end = next((place for place, token in enumerate(row) if token in reader.stop_ids), None)
-        found.append((reader.tokenizer.decode(row[:end], skip_special_tokens=True), end is None))
-    return found

@@ -107,25 +107,28 @@ def _rows(
         yield {"protocol": "curve"} | about | row
     accuracy: dict[tuple[str, bool], dict[str, Any]] = {}
     for checkpoint in (BEST, FINAL):
+        if checkpoint == FINAL and subject.same:
+            accuracy |= {(FINAL, hygiene): accuracy[BEST, hygiene] for hygiene in (False, True)}
+        else:
+            found = arms.message_rows(pair, test, subject.at(checkpoint), "bridged", (False, True), seed)
+            for row, written in found:
+                respond(
+                    arm="bridged", seed=seed, checkpoint=checkpoint, hygiene=row["decode_hygiene"], texts=written.texts
+                )
+                accuracy[checkpoint, row["decode_hygiene"]] = row
         for hygiene in (False, True):
-            if checkpoint == FINAL and subject.same:
-                row = accuracy[BEST, hygiene]
-            else:
-                row, written = arms.message_row(pair, test, subject.at(checkpoint), "bridged", hygiene, seed)
-                respond(arm="bridged", seed=seed, checkpoint=checkpoint, hygiene=hygiene, texts=written.texts)
-            accuracy[checkpoint, hygiene] = row
-            yield row | about | {"checkpoint": checkpoint}
+            yield accuracy[checkpoint, hygiene] | about | {"checkpoint": checkpoint}
     own = subject.at(kept(params))
     for arm in arms.CONTROLS:
-        row, written = arms.message_row(pair, test, own, arm, params.hygiene, seed)
-        respond(arm=arm, seed=seed, checkpoint=kept(params), hygiene=params.hygiene, texts=written.texts)
-        yield row | about | {"checkpoint": kept(params)}
+        for row, written in arms.message_rows(pair, test, own, arm, [params.hygiene], seed):
+            respond(arm=arm, seed=seed, checkpoint=kept(params), hygiene=params.hygiene, texts=written.texts)
+            yield row | about | {"checkpoint": kept(params)}
     if params.stressor == "leak":
         yield arms.leaked_row(pair, test, own, params.hygiene, seed) | about | {"checkpoint": kept(params)}
     yield from (row | about for row in _stability(subject, accuracy, test.task, test.items))
     for split, encoded in shifted.items():
-        row, _ = arms.message_row(pair, encoded, own, "bridged", params.hygiene, seed)
-        yield row | about | {"protocol": "shift", "split": split, "checkpoint": kept(params)}
+        for row, _ in arms.message_rows(pair, encoded, own, "bridged", [params.hygiene], seed):
+            yield row | about | {"protocol": "shift", "split": split, "checkpoint": kept(params)}
     spent = {"train_s": subject.record["train_s"], "peak_memory_bytes": subject.record["peak_memory_bytes"]}
     yield {"protocol": "cost"} | about | evaluation.costs(pair, own, test) | spent
 

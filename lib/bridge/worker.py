@@ -43,6 +43,7 @@ SOURCE = [  # what decides the weights
 ]
 TUNED_SHARE = 0.25  # of a bridge's steps, for a prompt tuned without a source: it has far less to learn
 DECAYED_SHARE = 0.5  # of the steps, for going on from a good bridge
+PATIENCE = 5  # of the early stop that is noted where none is asked for
 UNRELATED = {"label", "preset", "run_dir", "runs_dir", "seed", "test", "hygiene", "threads"}  # to the weights
 
 
@@ -108,6 +109,7 @@ class Job:
     def facts(self, models: pair.Pair) -> dict[str, Any]:
         """Everything that the weights depend on."""
         params = {k: v for k, v in self.params.model_dump(mode="json").items() if k not in UNRELATED}
+        params["patience"] = params["patience"] or PATIENCE
         machine = [torch.__version__, models.target.device.type]
         weights = [pair.fingerprint(models.source), pair.fingerprint(models.target)]
         code = cache.source_hash(SOURCE)
@@ -195,7 +197,7 @@ def train(models: pair.Pair, job: Job, folder: Path) -> None:
                 recipe,
                 see,
                 partial(_judge, models, judged, job),
-                partial(early_stop, patience=params.patience or 5),
+                partial(early_stop, patience=params.patience or PATIENCE),
                 log,
                 bar.update,
             )

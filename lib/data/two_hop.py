@@ -43,7 +43,7 @@ def question(choices: Choices) -> Question:
     """One question, with every random choice through `choices`."""
     children, mothers = several(choices, HE, CHAINS), several(choices, SHE, CHAINS)
     kind = choices.branch(KINDS)
-    first, second, third = choices.pick([(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+    first, second = choices.pick([(0, 1), (1, 2), (2, 0)])
     towns = _towns(choices, kind, first, second)
     families = tuple(zip(children, mothers, towns, strict=True))
     told = [f"The mother of {child} is {mother}." for child, mother, _ in families]

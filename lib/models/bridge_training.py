@@ -9,7 +9,7 @@ takes its share of the same global batch.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -132,7 +132,7 @@ def _step(
     """One update; adds every loss to `sums` and returns the norm of the gradient before clipping."""
     device = batch.states.device
     weights = recipe.weights
-    with attention_on(device):
+    with plain_attention(reader):
         with torch.autocast(device.type, torch.bfloat16):
             losses = losses_of(bridge, reader, batch, recipe, see, step, state)
         sum(weights[name] * loss for name, loss in losses.items()).backward()
@@ -149,10 +149,23 @@ def _step(
     return norm
 
 
-def attention_on(device: torch.device) -> AbstractContextManager[None]:
-    """The kernel of attention to train with: on a CPU, torch's fused one takes ten times as long backwards as the plain
-    products at these lengths (batch 64, 40 positions: 49 ms a call, more than half of a step)."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+@contextmanager
+def plain_attention(reader: Reader) -> Iterator[None]:
+    """Attention as plain products, on a CPU: what torch has fused there is slow backwards at these lengths.
+
+    At batch 64 and 40 positions the fused kernel took 49 ms a call, more than half of a step. transformers' own
+    products save the target another 12 % of a step over torch's, which build a mask and a guarded softmax.
+    """
+    if reader.device.type != "cpu":
+        yield
+        return
+    usual = reader.model.config._attn_implementation
+    reader.model.set_attn_implementation("eager")
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        reader.model.set_attn_implementation(usual)
 
 
 def copy_of(bridge: Bridge) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ class Bridge(Params):
     stop: bool = Field(False, description="really end at the early stop, instead of noting it and going on")
     stressor: str = Field("", description=f"fault to inject: {', '.join(STRESSORS)}")
     optimizer: str = Field("muon", description=f"{', '.join(OPTIMIZERS)}")
-    learning_rate: float = Field(0.02, gt=0, lt=1, description="peak learning rate")
+    learning_rate: float = Field(0.03, gt=0, lt=1, description="peak learning rate")
     warmup: int = Field(20, ge=0, description="steps of warm-up")
     clip: Weight = Field(1.0, description="largest norm of the gradient; 0 = not clipped")
     steps: int = Field(320, ge=1, description="steps of training")
