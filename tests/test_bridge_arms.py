@@ -331,7 +331,7 @@ def ran(world, tmp_path_factory):
     """All rows of a run of two seeds, what was written, and its folder."""
     folder, told = tmp_path_factory.mktemp("run"), []
     params = world.params(seed=[0, 1], patience=1)
-    rows = list(study.run(params, lambda **given: told.append(given), folder))
+    rows = list(study.run(params, world.pair, lambda **given: told.append(given), folder))
     return params, rows, told, folder
 
 

@@ -49,14 +49,13 @@ class Subject:
         return self.record["best_step"] == self.record["curve"][-1]["step"]
 
 
-def run(params: Params, respond: Callable[..., None], folder: Path) -> Iterator[dict[str, Any]]:
+def run(params: Params, pair: Pair, respond: Callable[..., None], folder: Path) -> Iterator[dict[str, Any]]:
     """Train and judge a configuration; yields measurement rows, those of a seed as soon as it is trained.
 
     respond: called with what the target wrote to every test item, per seed. The bridge of the first seed is saved in
     `folder` with its configuration.
     """
-    job = Job.of(params)
-    pair, task = job.pair(), TASKS[params.task]
+    job, task = Job.of(params), TASKS[params.task]
     test = encode(pair, task, items(params, "test"))
     yield from arms.text_rows(pair, test, params.soft_tokens)
     for arm in ("constant", PREFIX):

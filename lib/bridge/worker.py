@@ -142,7 +142,8 @@ def untrained(models: pair.Pair, job: Job) -> Bridge:
 
 
 def _build(models: pair.Pair, job: Job, folder: Path) -> None:
-    count = job.params.processes or (torch.cuda.device_count() if models.target.device.type == "cuda" else 1)
+    everywhere = models.target.device.type == "cuda" and job.params.device in ("auto", "cuda")
+    count = job.params.processes or (torch.cuda.device_count() if everywhere else 1)
     if job.params.stressor == "decay":
         _good(models, job)  # now, because a process of several cannot start several
     if count > 1:

@@ -86,7 +86,8 @@ from lib.bridge import report, study
 from lib.bridge.worker import Job
 
 torch.set_num_threads(run.params.threads)
-report.example(run.params, Job.of(run.params).pair())
+pair = Job.of(run.params).pair()
+report.example(run.params, pair)
 
 # %% [markdown]
 # ## Training and judging
@@ -97,7 +98,7 @@ report.example(run.params, Job.of(run.params).pair())
 
 # %%
 rows = []
-for row in study.run(run.params, run.response, run.dir):
+for row in study.run(run.params, pair, run.response, run.dir):
     rows.append(row)
     run.measure(**row)
 table = results.frame(run, rows)
