@@ -295,7 +295,7 @@ def report(world, tmp_path_factory):
 def test_the_bench_prints_json_last_and_keeps_a_run(report):
     found, rows = report
     assert set(found) == {
-        *("train_vs_simple_loop", "eval_vs_simple_loop", "training_vs_simple_loop"),
+        *("train_vs_simple_loop", "step_vs_simple_loop", "eval_vs_simple_loop"),
         *("train_ingredients", "eval_ingredients", "equal_answers", "limit"),
     }
     assert set(found["train_ingredients"]) == {*simple.INGREDIENTS, "rest", "muon"}
@@ -312,9 +312,9 @@ def test_reported_ratios_follow_from_the_stored_rows(report):
     timed = rows[rows.protocol == "timed"]
     assert (timed.groupby(["part", "arm"]).size() == 2).all()
     assert (timed.ms > 0).all()
-    for part in ("train", "eval"):
+    for part, key in (("train", "step"), ("eval", "eval")):
         own = timed[timed.part == part].pivot(index="repeat", columns="arm", values="ms")
-        assert found[f"{part}_vs_simple_loop"] == pytest.approx((own.simple / own.ours).median())
+        assert found[f"{key}_vs_simple_loop"] == pytest.approx((own.simple / own.ours).median())
     ratio = rows[(rows.protocol == "ratio") & (rows.part == "train")].set_index("ingredient").ratio
     assert {name: ratio[name] for name in found["train_ingredients"]} == pytest.approx(found["train_ingredients"])
     assert found["limit"]["step_ms"] == timed[(timed.part == "train") & (timed.arm == "ours")].ms.min()

@@ -65,8 +65,8 @@ def command(
 ) -> None:
     """Training and evaluation of bridges against straightforward loops, on one CPU thread.
 
-    Keys of the JSON object: train_vs_simple_loop (their milliseconds per step over ours), eval_vs_simple_loop (per item
-    answered), training_vs_simple_loop (a whole first training with its evaluations), train_ingredients and
+    Keys of the JSON object: train_vs_simple_loop (their time over ours for a first training with its evaluations),
+    step_vs_simple_loop (one step of it), eval_vs_simple_loop (an item answered), train_ingredients and
     eval_ingredients (ingredient -> the time without it over the time with it; `muon` over AdamW is below 1 where it
     costs, `rest` is what no ingredient explains), equal_answers (share), and limit (what a step does, what the machine
     can do, and which of arithmetic, memory and calls takes the longest).
@@ -223,9 +223,9 @@ def summary(table: pd.DataFrame, params: Params) -> dict[str, Any]:
         for part in ("train", "eval")
     }
     return {
-        "train_vs_simple_loop": found["train", ""],
+        "train_vs_simple_loop": whole_training(table, params),
+        "step_vs_simple_loop": found["train", ""],
         "eval_vs_simple_loop": found["eval", ""],
-        "training_vs_simple_loop": whole_training(table, params),
         **parts,
         "equal_answers": float(table.equal.dropna().item()),
         "limit": table[table.protocol == "limit"].dropna(axis=1).drop(columns="protocol").iloc[0].to_dict(),
