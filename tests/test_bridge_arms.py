@@ -323,6 +323,14 @@ def test_a_constant_is_answered_once_for_all_and_a_prefix_stands_before_each_tex
         assert row["ce"] > 0
 
 
+def test_a_penalty_that_a_model_brings_along_is_in_no_arm(world, monkeypatch):
+    prompts = world.encoded("test").prompts
+    plain = decoding.answer_texts(world.pair.reader, prompts, 8)
+    monkeypatch.setattr(world.pair.target.model.generation_config, "repetition_penalty", 50.0)
+    monkeypatch.setattr(world.pair.target.model.generation_config, "no_repeat_ngram_size", 1)
+    assert decoding.answer_texts(world.pair.reader, prompts, 8) == plain
+
+
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 

@@ -209,6 +209,28 @@ def test_a_local_file_is_cut_into_disjoint_splits(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", REAL)
+def test_a_saved_dataset_of_one_split_is_cut_like_a_file(name, tmp_path):
+    row, _ = REAL[name]
+    datasets.Dataset.from_list([row(number) for number in range(20)]).save_to_disk(tmp_path / "one")
+    found = {split: TASKS[name].load(split, 20, str(tmp_path / "one")) for split in ("train", "validation", "test")}
+    questions = {split: {item.question for item in items} for split, items in found.items()}
+    assert [len(questions[split]) for split in ("test", "validation", "train")] == [8, 2, 10]
+    assert len(set.union(*questions.values())) == 20
+
+
+def test_other_items_in_the_same_file_train_another_bridge(world, tmp_path):
+    from lib.bridge.worker import Job
+
+    file = tmp_path / "rows.jsonl"
+    keys = []
+    for first in (0, 100):
+        file.write_text("\n".join(json.dumps(gsm8k_row(first + number)) for number in range(20)))
+        keys.append(Job.of(world.params(task="gsm8k", data=str(file), train=8)).facts(world.pair))
+    assert keys[0].pop("items") != keys[1].pop("items")
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("name", REAL)
 def test_a_folder_keeps_its_test_split_and_validates_on_the_end_of_training(name, tmp_path, monkeypatch):
     row, held = REAL[name]
     rows = {"train": range(30), held: range(100, 110)}

@@ -22,6 +22,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from lib.bridge.pair import Encoded, Pair, context
+from lib.generators.hf import own_generation_config
 from lib.models import bridge_losses, bridge_training
 from lib.models.bridge import Bridge
 from lib.models.bridge_losses import Batch, Recipe
@@ -100,12 +101,13 @@ def answer(pair: Pair, bridge: Bridge, encoded: Encoded, i: int) -> str:
     """The target's greedy answer to item i, told by a message alone."""
     reader = pair.reader
     inputs = reader.message_inputs(bridge(*encoded.states.rows(np.array([i]))))
-    ids = reader.model.generate(
-        inputs_embeds=inputs.to(reader.embedding.weight.dtype),
-        attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
-        do_sample=False,
-        max_new_tokens=encoded.task.max_new_tokens,
-        eos_token_id=reader.stop_ids,
-        pad_token_id=reader.pad,
-    )
+    with own_generation_config(reader.model):
+        ids = reader.model.generate(
+            inputs_embeds=inputs.to(reader.embedding.weight.dtype),
+            attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
+            do_sample=False,
+            max_new_tokens=encoded.task.max_new_tokens,
+            eos_token_id=reader.stop_ids,
+            pad_token_id=reader.pad,
+        )
     return reader.tokenizer.decode(ids[0], skip_special_tokens=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lib.bridge import decoding, evaluation
 from lib.bridge.decoding import Written
-from lib.bridge.pair import Encoded, Pair, fingerprint, prompt
+from lib.bridge.pair import CODE, Encoded, Pair, digest, fingerprint, machine, prompt
 from lib.models import cache
 from lib.models.bridge import Bridge
 from lib.models.bridge_reader import Reader
@@ -34,13 +34,11 @@ def text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[st
     """One row per named text arm and decoding."""
     facts = {
         "models": [fingerprint(pair.source), fingerprint(pair.target)],
-        "items": [[item.question, item.gold] for item in encoded.items],
+        "items": digest(pair, encoded.task, encoded.items),
         "task": [encoded.task.name, encoded.task.instruction, encoded.task.max_new_tokens],
         "arms": [list(names), soft_tokens],
-        "code": cache.source_hash(
-            [f"lib.bridge.{name}" for name in ("arms", "decoding", "evaluation", "pair", "tasks")]
-        ),
-        "torch": torch.__version__,
+        "code": cache.source_hash(CODE),
+        "machine": machine(pair),
     }
 
     def build(folder: Path) -> None:

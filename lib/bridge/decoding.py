@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.generators.hf import own_generation_config
 from lib.models.bridge_reader import Reader
 
 HYGIENE = {"repetition_penalty": 1.1, "no_repeat_ngram_size": 3}  # as in the published plan
@@ -56,7 +57,8 @@ def _answer(reader: Reader, prompts: list[Tensor], max_new_tokens: int, hygiene:
     for row, prompt in enumerate(prompts):
         inputs[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = 1
-    with warnings.catch_warnings():
+    # A model's own generation_config may hold a repetition penalty, as Qwen2.5's do: no arm is to have it unasked.
+    with own_generation_config(reader.model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Passing `(repetition_penalty|no_repeat_ngram_size)` with `inputs_embeds`")
         ids = _greedy(reader, inputs, mask, max_new_tokens, hygiene)
     found = []

@@ -19,6 +19,7 @@ from lib.models.bridge import Bridge
 from lib.models.bridge_reader import IGNORED, Reader
 
 AT_ONCE = 256  # items whose messages are made in one batch
+LOGITS = 2**28  # numbers at once: a GB in float32; a large vocabulary with long answers fills a GPU otherwise
 PROBED = 32  # items whose caches are measured
 
 
@@ -80,8 +81,10 @@ def message_loss(reader: Reader, bridge: Bridge, message: Tensor, encoded: Encod
 def answer_loss(reader: Reader, prefixes: Sequence[Tensor], encoded: Encoded) -> float:
     """Cross-entropy in nats per answer token, teacher-forced, after prefixes [P_i, d] that end with the anchor."""
     total, count = 0.0, 0
-    for begin in range(0, len(prefixes), AT_ONCE):
-        index = np.arange(begin, min(begin + AT_ONCE, len(prefixes)))
+    longest = max(map(len, encoded.answers))
+    size = max(1, min(AT_ONCE, LOGITS // (longest * reader.model.config.vocab_size)))
+    for begin in range(0, len(prefixes), size):
+        index = np.arange(begin, min(begin + size, len(prefixes)))
         batch = encoded.batch(index)
         used = batch.labels != IGNORED
         rows = [prefixes[i].to(reader.embedding.weight.dtype) for i in index]

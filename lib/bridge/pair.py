@@ -24,6 +24,14 @@ from lib.models.bridge_losses import Batch
 from lib.models.bridge_reader import ANCHOR, IGNORED, Reader
 from lib.models.hub import LoadedModel
 
+# What decides a cached result: a training, or what a text arm wrote and how it was scored.
+CODE = [
+    *(f"lib.bridge.{name}" for name in ("arms", "decoding", "evaluation", "pair", "stressors", "tasks", "worker")),
+    *(f"lib.data.{name}" for name in ("gsm8k", "hotpotqa", "rows")),
+    *(f"lib.metrics.{name}" for name in ("answers", "messages")),
+    *(f"lib.models.{name}" for name in ("bridge", "bridge_losses", "bridge_reader", "bridge_training", "hub", "muon")),
+    "lib.params.bridge",
+]
 SHARD = 2**28  # numbers per file: half a GB of bfloat16
 AT_ONCE = 16_384  # tokens that the source reads in one batch
 
@@ -195,6 +203,18 @@ def _read(pair: Pair, texts: list[list[int]]) -> list[Tensor]:
     output = source.model.base_model(input_ids=ids, use_cache=False, output_hidden_states=True)
     states = output.hidden_states[pair.layer].cpu()
     return [states[row, : len(text)].clone() for row, text in enumerate(texts)]
+
+
+def digest(models: Pair, task: Task, items: Sequence[Item]) -> str:
+    """Tells items from others, and how the pair reads them: by their texts, and by the tokens of the first."""
+    texts = [[item.question, item.answer, item.gold] for item in items]
+    read = [prompt(lm, task, items[0].question + items[0].answer) for lm in (models.source, models.target)]
+    return hashlib.sha256(json.dumps([task.name, texts, read]).encode()).hexdigest()
+
+
+def machine(models: Pair) -> list[str]:
+    """What a result depends on besides weights, items and code."""
+    return [torch.__version__, *(f"{lm.dtype} {lm.device.type}" for lm in (models.source, models.target))]
 
 
 def fingerprint(lm: LoadedModel) -> str:

@@ -7,10 +7,9 @@ from the test set.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from lib.data import gsm8k, hotpotqa, two_hop, two_step
+from lib.data import gsm8k, hotpotqa, rows, two_hop, two_step
 from lib.metrics import answers
 
 CARVED = 500  # items of a real training set, from its end, that are kept for validation
@@ -62,17 +61,19 @@ def _item(made: Any) -> Item:
 def _rows(load: Callable[[str], list[Any]], split: str, count: int, held: str, path: str) -> list[Any]:
     """Rows of a real set: its own `held` split for testing, the end of its training split for validation.
 
-    A local file is one split, so it is cut: the first two fifths for testing, a tenth for validation, the rest for
-    training.
+    A local file is one split, as is a saved `Dataset`, so it is cut: the first two fifths for testing, a tenth for
+    validation, the rest for training.
     """
-    if Path(path).is_file():
-        rows = load(held)
-        tested, validated = len(rows) * 2 // 5, len(rows) // 2
-        return {"test": rows[:tested], "validation": rows[tested:validated], "train": rows[validated:]}[split][:count]
+    if path and rows.is_one_split(path):
+        every = load(held)
+        tested, validated = len(every) * 2 // 5, len(every) // 2
+        return {"test": every[:tested], "validation": every[tested:validated], "train": every[validated:]}[split][
+            :count
+        ]
     if split == "test":
         return load(held)[:count]
-    rows = load("train")
-    return rows[-CARVED:][:count] if split == "validation" else rows[:-CARVED][:count]
+    every = load("train")
+    return every[-CARVED:][:count] if split == "validation" else every[:-CARVED][:count]
 
 
 def _exact(prediction: str | None, gold: str) -> bool:

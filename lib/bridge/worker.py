@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lib import console
 from lib.bridge import evaluation, pair, processes, stressors
-from lib.bridge.tasks import TASKS
+from lib.bridge.tasks import TASKS, Item
 from lib.data.rows import DataError
 from lib.metrics.cost import PeakMemory
 from lib.metrics.messages import early_stop
@@ -35,12 +35,6 @@ from lib.params import ParameterError, resolve
 from lib.params.bridge import Bridge as Params
 
 KIND = "bridges"  # folder of the cache
-SOURCE = [  # what decides the weights
-    *(f"lib.bridge.{name}" for name in ("decoding", "evaluation", "pair", "stressors", "tasks", "worker")),
-    *(f"lib.models.{name}" for name in ("bridge", "bridge_losses", "bridge_reader", "bridge_training", "muon")),
-    *(f"lib.data.{name}" for name in ("two_hop", "two_step")),
-    "lib.metrics.messages",
-]
 TUNED_SHARE = 0.25  # of a bridge's steps, for a prompt tuned without a source: it has far less to learn
 DECAYED_SHARE = 0.5  # of the steps, for going on from a good bridge
 PATIENCE = 5  # of the early stop that is noted where none is asked for
@@ -110,10 +104,16 @@ class Job:
         """Everything that the weights depend on."""
         params = {k: v for k, v in self.params.model_dump(mode="json").items() if k not in UNRELATED}
         params["patience"] = params["patience"] or PATIENCE
-        machine = [torch.__version__, models.target.device.type]
-        weights = [pair.fingerprint(models.source), pair.fingerprint(models.target)]
-        code = cache.source_hash(SOURCE)
-        return {"params": params, "seed": self.params.seed, "see": self.see, "code": code, "on": machine, "of": weights}
+        task = TASKS[self.params.task]
+        weights = [pair.fingerprint(models.source), pair.fingerprint(models.target), models.layer]
+        items = [pair.digest(models, task, asked) for asked in self.items()]
+        about = {"code": cache.source_hash(pair.CODE), "machine": pair.machine(models), "of": weights, "items": items}
+        return {"params": params, "seed": self.params.seed, "see": self.see} | about
+
+    def items(self) -> tuple[list[Item], list[Item]]:
+        """What is trained on, and what is judged by in between."""
+        params, load = self.params, TASKS[self.params.task].load
+        return load("train", params.train, params.data), load("validation", params.validation, params.data)
 
 
 def folder(models: pair.Pair, job: Job) -> Path:
@@ -165,10 +165,7 @@ def _launch(job: Job, folder: Path, count: int) -> None:
 def train(models: pair.Pair, job: Job, folder: Path) -> None:
     """Train, and write both sets of weights and the record into the empty `folder` (the first process writes)."""
     params, state = job.params, PartialState()
-    task = TASKS[params.task]
-    load = partial(task.load, path=params.data)
-    examples = pair.encode(models, task, load("train", params.train))
-    judged = pair.encode(models, task, load("validation", params.validation))
+    examples, judged = (pair.encode(models, TASKS[params.task], items) for items in job.items())
     recipe, made = job.recipe(), untrained(models, job)
     if params.stressor == "decay":
         made.load_state_dict(load_file(_good(models, job) / "best.safetensors"))

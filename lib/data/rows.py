@@ -60,6 +60,11 @@ def unusable(place: str, reason: DataError) -> DataError:
     return DataError(f"{place[0].upper()}{place[1:]} cannot be used, because {reason}.")
 
 
+def is_one_split(path: str | Path) -> bool:
+    """Whether a local place holds one split only, so that every split asked of it has the same rows."""
+    return Path(path).is_file() or (Path(path).is_dir() and not (Path(path) / "dataset_dict.json").is_file())
+
+
 def _placed(rows: Any, name: str) -> Iterator[Placed]:
     """Rows of a `datasets.Dataset`, numbered from 1."""
     for number, row in enumerate(rows, 1):
@@ -93,7 +98,7 @@ def _from_folder(folder: Path, split: str) -> Any:
             f"'{folder}' is not a folder saved by `datasets`: give one that save_to_disk wrote, or a JSON file."
         ) from error
     if not isinstance(saved, datasets.DatasetDict):
-        return saved
+        return saved  # one split, whatever it is called
     if split not in saved:
         raise DataError(f"'{folder}' has no split {split!r} but {', '.join(saved)}: save that split too.")
     return saved[split]

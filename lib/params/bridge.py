@@ -1,6 +1,7 @@
 """The parameters of 4a: which bridge is trained between which models, on what, with which of the fixes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
@@ -109,6 +110,8 @@ class Bridge(Params):
             raise ValueError(f"{self.steps} steps have no room for {self.evaluations} evaluations; ask for fewer.")
         if self.data and self.task in ("arithmetic", "multihop"):
             raise ValueError(f"The task {self.task!r} is generated and reads no data; leave 'data' empty.")
+        if self.data and not Path(self.data).exists():
+            raise ValueError(f"There is no file or folder {self.data!r}; give one, or leave 'data' empty for the hub.")
         if self.train < self.batch_size:
             raise ValueError(f"{self.train} training items do not fill a batch of {self.batch_size}; ask for more.")
         return self
