@@ -185,10 +185,11 @@ def test_costs_are_measured_on_the_caches(world, encoded):
     """Two layers, keys and values, two heads of 8, float32, per position."""
     per_token = 2 * 2 * 2 * 8 * 4
     row = evaluation.costs(world.pair, world.bridge(), encoded)
-    positions = 1 + K + len(world.pair.reader.anchor)
+    fixed = 1 + len(world.pair.reader.anchor)
+    positions, read = fixed + K, [fixed + len(ids) for ids in encoded.questions]
     assert row["kv_bytes_per_token"] == per_token
     assert row["kv_bytes_bridged"] == per_token * positions
-    assert row["kv_bytes_text"] == pytest.approx(per_token * np.mean([len(ids) for ids in encoded.prompts]))
+    assert row["kv_bytes_text"] == pytest.approx(per_token * np.mean(read))
     assert row["message_bytes_fp16"] == 2 * K * 6
     assert row["token_ratio"] == row["text_tokens"] / K
     assert row["text_bytes"] == pytest.approx(np.mean([len(item.question) for item in encoded.items]))
@@ -412,7 +413,7 @@ def test_the_saved_bridge_is_the_one_that_the_configuration_keeps(world, ran):
     assert all(torch.equal(saved[name], tensor) for name, tensor in subject.weights["best"].items())
     assert any(not torch.equal(saved[name], tensor) for name, tensor in subject.weights["final"].items())
     bridged = [r for r in of(rows, "arm") if r["arm"] == "bridged" and r["seed"] == 0 and r["checkpoint"] == "best"]
-    again = next(arms.message_rows(world.pair, world.encoded("test"), subject.at("best"), "bridged", [False], 0))[0]
+    again = next(arms.message_rows(world.pair, world.encoded("test"), subject.at("best"), "bridged", [False], 0))
     assert bridged[0]["ce"] == pytest.approx(again["ce"])
     assert study.kept(params.model_copy(update={"patience": 0})) == "final"
 
@@ -420,7 +421,7 @@ def test_the_saved_bridge_is_the_one_that_the_configuration_keeps(world, ran):
 def test_tuned_prompts_belong_to_the_task_and_not_to_the_bridge(world):
     """Bridges that differ in kind, stressor or losses share them; those that differ in what a prompt is do not."""
     one = Job.of(world.params()).tuned("constant")
-    other = world.params(kind="linear", stressor="gate", info_nce=0.1, distill=0.3, depth=2, seed=[4], heads=2)
+    other = world.params(kind="linear", stressor="pads", info_nce=0.1, distill=0.3, depth=2, seed=[4], heads=2)
     assert Job.of(other).tuned("constant").facts(world.pair) == one.facts(world.pair)
     assert Job.of(world.params(soft_tokens=5)).tuned("constant").facts(world.pair) != one.facts(world.pair)
     assert Job.of(world.params()).tuned("prefix_text").facts(world.pair) != one.facts(world.pair)

@@ -51,7 +51,7 @@ def changed(encoded, **fields):
 
 
 def written(world, encoded, arm="bridged", hygiene=False):
-    return next(arms.message_rows(world.pair, encoded, world.bridge(), arm, [hygiene], seed=3))[1]
+    return next(arms.message_rows(world.pair, encoded, world.bridge(), arm, [hygiene], seed=3))["texts"]
 
 
 @pytest.mark.parametrize("arm", MESSAGE_ARMS)
@@ -131,9 +131,7 @@ def test_a_gold_answer_does_change_the_loss(world, arm):
     """Teacher forcing needs it: the guard of the tests above, which would pass if nothing ever looked at it."""
     encoded = world.encoded()
     other = world.encode([replace(item, answer="1+1=2\n#### 2") for item in encoded.items])
-    rows = [
-        next(arms.message_rows(world.pair, items, world.bridge(), arm, [False], 3))[0] for items in (encoded, other)
-    ]
+    rows = [next(arms.message_rows(world.pair, items, world.bridge(), arm, [False], 3)) for items in (encoded, other)]
     assert rows[0]["ce"] != rows[1]["ce"]
 
 

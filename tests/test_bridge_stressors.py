@@ -206,4 +206,4 @@ def test_recipes_hold_every_parameter_of_training(world):
     params = world.params(steps=20, info_nce=0.2, distill=0.3, reconstruct=0.4, clip=0.5, stop=True, seed=[7])
     params = params.model_copy(update={"info_nce_start": "training"})
     made = Job.of(params).recipe()
-    assert astuple(made) == (20, 8, 0.02, 2, "muon", 0.5, 0.2, 10, 0.3, 0.4, 3, True, 7)
+    assert astuple(made) == (20, 8, 0.03, 2, "muon", 0.5, 0.2, 10, 0.3, 0.4, 3, True, 7)

@@ -2,8 +2,7 @@
 
 Text arms need no bridge: `source_alone` and `target_alone` answer the text; `relay` gives the target what the source
 wrote; `truncated` gives it the first soft_tokens tokens of the question; `oracle` gives it its own embeddings of the
-question in the place of soft tokens. Their answers depend on the models, the items and the number of tokens alone,
-so they are kept in the cache.
+question in the place of soft tokens. No bridge has a say in their answers, so they are kept in the cache.
 
 Message arms take the messages of a trained bridge, `bridged`, and destroy them: `shuffled` (another item's), `mean`
 (of all items), `zero`, `noise` (random, with the mean and spread that every number has over the items). If an answer
@@ -11,7 +10,7 @@ survives that, it did not come from the message.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,13 @@ from lib.models.bridge import Bridge
 from lib.models.bridge_reader import Reader
 
 TEXT_ARMS = ("source_alone", "target_alone", "relay", "truncated", "oracle")
+NAMED = ("arm", "seed", "checkpoint", "decode_hygiene")  # what identifies a row
 CONTROLS = ("shuffled", "mean", "zero", "noise")
 PROBED = 300  # items at most that cross-entropies are means over
 
 
 def text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[str] = TEXT_ARMS) -> list[dict[str, Any]]:
-    """One row per named text arm and decoding."""
+    """One row per named text arm and decoding, with the texts that were written."""
     facts = {
         "models": [fingerprint(pair.source), fingerprint(pair.target)],
         "items": digest(pair, encoded.task, encoded.items),
@@ -45,7 +45,7 @@ def text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[st
         rows = list(_text_rows(pair, encoded, soft_tokens, names))
         (folder / "rows.json").write_text(json.dumps(rows, allow_nan=False), encoding="utf-8")
 
-    place = cache.get("bridge-text", encoded.task.name, cache.key_of(facts), build)
+    place = cache.get("bridge-text", f"text-arms-{encoded.task.name}", cache.key_of(facts), build)
     return json.loads((place / "rows.json").read_text(encoding="utf-8"))
 
 
@@ -91,13 +91,13 @@ def tuned_rows(pair: Pair, encoded: Encoded, arm: str, bridge: Bridge) -> Iterat
 
 def message_rows(
     pair: Pair, encoded: Encoded, bridge: Bridge, arm: str, hygienes: Sequence[bool], seed: int
-) -> Iterator[tuple[dict[str, Any], Written]]:
-    """The row of a message arm, and what was written, for each decoding."""
+) -> Iterator[dict[str, Any]]:
+    """The row of a message arm for each decoding."""
     message = destroyed(evaluation.sent(bridge, encoded), arm, seed)
     loss = evaluation.finite(evaluation.message_loss(pair.reader, bridge, message[:PROBED], encoded))
     for hygiene in hygienes:
         written = evaluation.answer_messages(pair, bridge, encoded.task, message, hygiene)
-        yield _row(encoded, arm, hygiene, written) | {"ce": loss, "seed": seed}, written
+        yield _row(encoded, arm, hygiene, written) | {"ce": loss, "seed": seed}
 
 
 @torch.inference_mode()
@@ -134,6 +134,13 @@ def destroyed(message: Tensor, arm: str, seed: int) -> Tensor:
     return message.mean(0) + message.std(0) * drawn
 
 
+def told(rows: Iterable[dict[str, Any]], respond: Callable[..., None], **about: Any) -> Iterator[dict[str, Any]]:
+    """Measurement rows, whose texts go to `respond` with what identifies them."""
+    for row in rows:
+        respond(**about, **{name: row[name] for name in NAMED}, texts=row["texts"])
+        yield {name: value for name, value in row.items() if name != "texts"}
+
+
 def _row(encoded: Encoded, arm: str, hygiene: bool, written: Written) -> dict[str, Any]:
     about = {"protocol": "arm", "arm": arm, "checkpoint": "", "decode_hygiene": hygiene, "seed": None, "ce": None}
-    return about | evaluation.score(encoded.task, encoded.items, written)
+    return about | evaluation.score(encoded.task, encoded.items, written) | {"texts": written.texts}

@@ -1,6 +1,7 @@
 """What a trained bridge does: on validation items while it is trained, on test items afterwards, and what it costs."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ def score(task: Task, items: Sequence[Item], written: Written) -> dict[str, Any]
         "invalid": float(np.mean([answer is None for answer in read])),
         "capped": float(np.mean(written.capped)),
         "distinct": messages.distinct(read),
+        "commonest": max(Counter(item.gold for item in items).values()) / len(items),
         "context_tokens": float(np.mean(written.context)),
     }
 
@@ -139,7 +141,7 @@ def costs(pair: Pair, bridge: Bridge, encoded: Encoded) -> dict[str, Any]:
     text_tokens = float(np.mean([len(ids) for ids in encoded.questions]))
     message = sent(bridge, encoded)[:PROBED]
     inputs = pair.reader.message_inputs(bridge.receiver(message.to(next(bridge.parameters()).dtype)))
-    texts = [pair.reader.embed(ids) for ids in encoded.prompts[:PROBED]]
+    texts = [pair.reader.message_inputs(pair.reader.embed(ids)[None])[0] for ids in encoded.questions[:PROBED]]
     of_text, of_message = (np.mean([_cache(pair.reader, row) for row in rows]) for rows in (texts, list(inputs)))
     return {
         "text_tokens": text_tokens,

@@ -168,7 +168,9 @@ def _states(pair: Pair, texts: list[list[int]]) -> States:
         "torch": torch.__version__,
         "dtype": [str(source.dtype), source.device.type],
     }
-    place = cache.get("bridge-states", f"{len(texts)}", cache.key_of(facts), lambda folder: _store(pair, texts, folder))
+    place = cache.get(
+        "bridge-states", f"source-states-{len(texts)}", cache.key_of(facts), lambda folder: _store(pair, texts, folder)
+    )
     shards = [load_file(file)["states"] for file in sorted(place.glob("states-*.safetensors"))]
     offsets = np.cumsum([0, *map(len, texts)]).astype(np.int64)
     return States(shards, offsets, pair.target.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from lib.bridge.arms import CONTROLS, TEXT_ARMS
 from lib.bridge.pair import Pair
@@ -17,7 +18,7 @@ ORDER = [*TEXT_ARMS[:2], "prefix_text", *TEXT_ARMS[2:], "constant", "bridged", *
 DIGITS = 3
 
 
-def example(params: Bridge, pair: Pair) -> pd.DataFrame:
+def example(params: Bridge, pair: Pair) -> Styler:
     """One test item of the task: what it says, how the two models cut it into tokens, and the bridge between them."""
     item = TASKS[params.task].load("test", 1, params.data)[0]
     made = untrained(pair, Job.of(params))
@@ -26,26 +27,29 @@ def example(params: Bridge, pair: Pair) -> pd.DataFrame:
     sizes = {f"{name}": f"{m.parameters:,} parameters, width {m.model.config.hidden_size}" for name, m in lm.items()}
     sent = f"{params.soft_tokens} x {params.wire_dim} numbers, made by {made.parameters_count:,} trained parameters"
     facts = {"question": item.question, "answer": item.answer} | cut | sizes | {"message": sent}
-    return pd.DataFrame({"": facts}).style.set_properties(**{"text-align": "left"}).data
+    return pd.DataFrame({"": facts}).style.set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
 
 
 def arms(table: pd.DataFrame) -> pd.DataFrame:
-    """Every arm under the configuration's own decoding: accuracy with its 95 % Wilson interval (of one seed's items, or
-    of the mean over seeds), and what else tells a message from noise."""
-    part = table[(table.protocol == "arm") & (table.decode_hygiene == table.hygiene)]
-    part = part[part.checkpoint.isin(["", _kept(table)])]
-    means = part.groupby("arm")[["accuracy", "flexible", "f1", "ce", "invalid", "distinct", "context_tokens"]].mean()
-    n = part.groupby("arm").n.first()
-    bounds = {arm: proportions.wilson(round(means.accuracy[arm] * n[arm]), int(n[arm])) for arm in means.index}
-    means.insert(1, "low", {arm: low for arm, (low, _) in bounds.items()})
-    means.insert(2, "high", {arm: high for arm, (_, high) in bounds.items()})
-    return means.reindex([arm for arm in ORDER if arm in means.index]).dropna(axis=1, how="all").round(DIGITS)
+    """Every arm, under the weights that the configuration keeps: accuracy in both decodings (means over seeds), the
+    spread over seeds, and the 95 % Wilson interval of the configuration's own decoding (over test items)."""
+    part = table[(table.protocol == "arm") & table.checkpoint.isin(["", _kept(table)])]
+    by = part.groupby(["arm", "decode_hygiene"]).accuracy.mean().unstack()
+    own = part[part.decode_hygiene == part.hygiene].groupby("arm")
+    means = own[["flexible", "f1", "ce", "invalid", "distinct", "context_tokens"]].mean()
+    n, accuracy = own.n.first(), own.accuracy.mean()
+    bounds = [proportions.wilson(round(accuracy[arm] * n[arm]), int(n[arm])) for arm in means.index]
+    found = by.rename(columns={False: "plain", True: "with hygiene"}).assign(seeds=own.seed.nunique())
+    found = found.assign(low=dict(zip(means.index, [low for low, _ in bounds], strict=True)))
+    found = found.assign(high=dict(zip(means.index, [high for _, high in bounds], strict=True)))
+    found = found.assign(spread=own.accuracy.std()).join(means)
+    return found.reindex([arm for arm in ORDER if arm in found.index]).dropna(axis=1, how="all").round(DIGITS)
 
 
 def against_text(table: pd.DataFrame) -> pd.DataFrame:
     """The bridge minus each text arm on the same items, with McNemar's exact p per seed."""
-    part = table[(table.protocol == "arm") & (table.decode_hygiene == table.hygiene)]
-    own = part[(part.arm == "bridged") & (part.checkpoint == _kept(table))]
+    part = table[_own(table)]
+    own = part[part.arm == "bridged"]
     rows = []
     for arm in ("target_alone", "prefix_text", "truncated", "source_alone", "relay", "constant"):
         for text in part[part.arm == arm].correct[:1]:
@@ -81,11 +85,32 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(ratio=found.text / found.message).round(2)
 
 
+def reading(table: pd.DataFrame) -> str:
+    """What came out, in two sentences."""
+    mean = table[_own(table)].groupby("arm").accuracy.mean()
+    worst = max(CONTROLS, key=lambda arm: mean[arm])
+    stable = table[(table.protocol == "stability") & ~table.early_stopping & ~table.decode_hygiene]
+    return (
+        f"From the message alone the target solves {mean.bridged:.1%} (from the text {mean.target_alone:.1%}, from a "
+        f"destroyed message {mean[worst]:.1%} at most, {worst}; from a tuned prompt alone {mean.constant:.1%})."
+        f"\nBy the end of training {int(stable.collapsed.sum())} of {len(stable)} bridges had collapsed."
+    )
+
+
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """What metrics.json keeps of the run."""
     kept = ["seed", "early_stopping", "decode_hygiene", "peak", "final", "test_accuracy", "collapsed", "why"]
     part = table[table.protocol == "stability"]
-    return {"arms": arms(table).accuracy.to_dict(), "stability": part[kept].to_dict("records")}
+    return {
+        "arms": table[_own(table)].groupby("arm").accuracy.mean().to_dict(),
+        "stability": part[kept].to_dict("records"),
+    }
+
+
+def _own(table: pd.DataFrame) -> pd.Series:
+    """Which rows are of an arm as the configuration keeps and decodes it."""
+    kept = table.checkpoint.isin(["", _kept(table)]) & (table.decode_hygiene == table.hygiene)
+    return (table.protocol == "arm") & kept
 
 
 def _kept(table: pd.DataFrame) -> str:

@@ -23,6 +23,7 @@ from lib.params.bridge import Bridge as Params
 
 EXPERIMENT = "4a_bridge"
 WEIGHTS, ABOUT = "bridge.safetensors", "bridge.json"
+PLANNED = ("1a_", "2c_")  # labels of the plan's own configuration, preferred among those with all fixes
 FIXED = {"info_nce", "patience", "hygiene"}  # parameters that are on in a run with all fixes
 
 
@@ -72,6 +73,8 @@ def find(name: str = "", runs_dir: str | Path | None = None) -> Path:
             raise ParameterError(f"No finished run or label of {EXPERIMENT} is called {name!r}; {nearest(name, known)}")
         return found[-1].dir
     fixed = [run for run in done if all(run.config[key] for key in FIXED) and not run.config["stressor"]]
+    fixed = [run for run in fixed if run.config["kind"] == "resampler"]
+    fixed = [run for run in fixed if run.config["label"].startswith(PLANNED)] or fixed
     if not fixed:
         raise ParameterError(
             f"None of the {len(done)} finished runs of {EXPERIMENT} has all fixes on: run 'python -m lib.sweep "

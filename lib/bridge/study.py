@@ -57,13 +57,14 @@ def run(params: Params, pair: Pair, respond: Callable[..., None], folder: Path) 
     """
     job, task = Job.of(params), TASKS[params.task]
     test = encode(pair, task, items(params, "test"))
-    yield from arms.text_rows(pair, test, params.soft_tokens)
+    yield from arms.told(arms.text_rows(pair, test, params.soft_tokens), respond)
     for arm in ("constant", PREFIX):
         tuned = trained(pair, job.tuned(arm))
-        yield from arms.tuned_rows(pair, test, arm, tuned.at(FINAL))
+        yield from arms.told(arms.tuned_rows(pair, test, arm, tuned.at(BEST)), respond)
     shifted = {split: encode(pair, task, items(params, split)) for split in task.shifts}
     for split, encoded in shifted.items():
-        for row in arms.text_rows(pair, encoded, params.soft_tokens, ["target_alone"]):
+        rows = arms.text_rows(pair, encoded, params.soft_tokens, ["target_alone"])
+        for row in arms.told(rows, respond, split=split):
             yield row | {"protocol": "shift", "split": split}
     for seed in params.seed:
         subject = trained(pair, job.of_seed(seed))
@@ -110,24 +111,21 @@ def _rows(
             accuracy |= {(FINAL, hygiene): accuracy[BEST, hygiene] for hygiene in (False, True)}
         else:
             found = arms.message_rows(pair, test, subject.at(checkpoint), "bridged", (False, True), seed)
-            for row, written in found:
-                respond(
-                    arm="bridged", seed=seed, checkpoint=checkpoint, hygiene=row["decode_hygiene"], texts=written.texts
-                )
+            for row in arms.told((row | {"checkpoint": checkpoint} for row in found), respond):
                 accuracy[checkpoint, row["decode_hygiene"]] = row
         for hygiene in (False, True):
             yield accuracy[checkpoint, hygiene] | about | {"checkpoint": checkpoint}
-    own = subject.at(kept(params))
-    for arm in arms.CONTROLS:
-        for row, written in arms.message_rows(pair, test, own, arm, [params.hygiene], seed):
-            respond(arm=arm, seed=seed, checkpoint=kept(params), hygiene=params.hygiene, texts=written.texts)
-            yield row | about | {"checkpoint": kept(params)}
+    own, at = subject.at(kept(params)), {"checkpoint": kept(params)}
+    destroyed = [arms.message_rows(pair, test, own, arm, [params.hygiene], seed) for arm in arms.CONTROLS]
     if params.stressor == "leak":
-        yield arms.leaked_row(pair, test, own, params.hygiene, seed) | about | {"checkpoint": kept(params)}
+        destroyed.append([arms.leaked_row(pair, test, own, params.hygiene, seed)])
+    for row in arms.told((row | at for rows in destroyed for row in rows), respond):
+        yield row | about
     yield from (row | about for row in _stability(subject, accuracy, test.task, test.items))
     for split, encoded in shifted.items():
-        for row, _ in arms.message_rows(pair, encoded, own, "bridged", [params.hygiene], seed):
-            yield row | about | {"protocol": "shift", "split": split, "checkpoint": kept(params)}
+        found = arms.message_rows(pair, encoded, own, "bridged", [params.hygiene], seed)
+        for row in arms.told((row | at for row in found), respond, split=split):
+            yield row | about | {"protocol": "shift", "split": split}
     spent = {"train_s": subject.record["train_s"], "peak_memory_bytes": subject.record["peak_memory_bytes"]}
     yield {"protocol": "cost"} | about | evaluation.costs(pair, own, test) | spent
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib.data import gsm8k, hotpotqa, rows, two_hop, two_step
+from lib.data.rows import DataError
 from lib.metrics import answers
 
+FEWEST = 20  # rows of a file that is cut into three
 CARVED = 500  # items of a real training set, from its end, that are kept for validation
 
 
@@ -66,6 +68,8 @@ def _rows(load: Callable[[str], list[Any]], split: str, count: int, held: str, p
     """
     if path and rows.is_one_split(path):
         every = load(held)
+        if len(every) < FEWEST:
+            raise DataError(f"'{path}' has {len(every)} rows, too few to test, validate and train: give {FEWEST}.")
         tested, validated = len(every) * 2 // 5, len(every) // 2
         return {"test": every[:tested], "validation": every[tested:validated], "train": every[validated:]}[split][
             :count

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,12 +32,12 @@ from lib.models import bridge, bridge_losses, bridge_training, cache, devices
 from lib.models.bridge import Bridge, Shape
 from lib.models.bridge_losses import Recipe
 from lib.models.memory import explain_oom
-from lib.models.registry import ModelError
+from lib.models.registry import ModelError, is_trained_here
 from lib.params import ParameterError, resolve
 from lib.params.bridge import Bridge as Params
 
 KIND = "bridges"  # folder of the cache
-TUNED_SHARE = 0.25  # of a bridge's steps, for a prompt tuned without a source: it has far less to learn
+TUNED_SHARE = 0.5  # of a bridge's steps, for a prompt tuned without a source: it has far less to learn
 DECAYED_SHARE = 0.5  # of the steps, for going on from a good bridge
 PATIENCE = 5  # of the early stop that is noted where none is asked for
 UNRELATED = {"label", "preset", "run_dir", "runs_dir", "seed", "test", "hygiene", "threads"}  # to the weights
@@ -60,8 +62,8 @@ class Job:
         """The soft prompt without a source that goes beside this bridge: `constant` or `prefix_text`."""
         plain = {"kind": "constant", "stressor": "", "info_nce": 0.0, "distill": 0.0, "reconstruct": 0.0, "stop": False}
         fewer = {"steps": max(1, round(TUNED_SHARE * self.params.steps)), "seed": [0], "patience": 5}
-        fewer["warmup"] = min(self.params.warmup, fewer["steps"])
-        fewer["evaluations"] = min(2, fewer["steps"])
+        fewer["warmup"] = min(self.params.warmup, fewer["steps"] // 4)
+        fewer["evaluations"] = min(4, fewer["steps"])
         like = {name: Params.model_fields[name].get_default() for name in ("bottleneck", "depth", "heads", "ffn")}
         params = self.params.model_copy(update=plain | fewer | like)
         return Job(params, "text" if arm == "prefix_text" else "message")
@@ -76,8 +78,14 @@ class Job:
         params = self.params
         state = PartialState()
         device = str(state.device) if state.num_processes > 1 else params.device
-        options = {"dtype": params.dtype, "device": device, "trust_remote_code": params.trust_remote_code}
+        options = {"dtype": self._dtype(device), "device": device, "trust_remote_code": params.trust_remote_code}
         return pair.load(params.source, params.target, params.source_layer, **options)
+
+    def _dtype(self, device: str) -> str:
+        """bfloat16 for hub models on a GPU, where "auto" is float16 elsewhere: training runs in bfloat16."""
+        here = is_trained_here(self.params.source) and is_trained_here(self.params.target)
+        on_gpu = devices.choose(device).type == "cuda"
+        return "bfloat16" if self.params.dtype == "auto" and on_gpu and not here else self.params.dtype
 
     def recipe(self) -> Recipe:
         """How the bridge is trained."""
@@ -147,19 +155,34 @@ def _build(models: pair.Pair, job: Job, folder: Path) -> None:
     if job.params.stressor == "decay":
         _good(models, job)  # now, because a process of several cannot start several
     if count > 1:
-        _launch(job, folder, count)
+        _launch(models, job, folder, count)
     else:
         train(models, job, folder)
 
 
-def _launch(job: Job, folder: Path, count: int) -> None:
+def _launch(models: pair.Pair, job: Job, folder: Path, count: int) -> None:
     """Train in several processes; RuntimeError, one sentence, where one of them fails."""
     if job.params.batch_size % count:
         raise ParameterError(
             f"A batch of {job.params.batch_size} cannot be shared by {count} processes; make it a multiple of them."
         )
     given = {"params": job.params.model_dump(mode="json"), "see": job.see}
-    processes.run("lib.bridge.worker", [json.dumps(given), str(folder)], count, job.params.threads)
+    with set_aside(models):
+        processes.run("lib.bridge.worker", [json.dumps(given), str(folder)], count, job.params.threads)
+
+
+@contextmanager
+def set_aside(models: pair.Pair) -> Iterator[None]:
+    """Both models in main memory inside, so that the first of several processes has its GPU to itself."""
+    places = [(lm.model, lm.device) for lm in (models.source, models.target)]
+    for model, _ in places:
+        model.to("cpu")
+    torch.cuda.empty_cache()
+    try:
+        yield
+    finally:
+        for model, device in places:
+            model.to(device)
 
 
 def train(models: pair.Pair, job: Job, folder: Path) -> None:

@@ -57,7 +57,7 @@ PER_TOKENS = ("truncated", "prefix_text", "constant", "oracle")  # arms that no 
 CELLS = ("neither", "InfoNCE", "distillation", "InfoNCE + distillation")  # of the factorial of losses
 TASKS = ("arithmetic", "gsm8k", "multihop", "hotpotqa")  # fixes order and colours
 COLLAPSED = "firebrick"
-FLOOR = "constant"  # the arm whose accuracy is called chance: the best prompt that says nothing of the question
+FLOOR = "constant"  # the arm that says nothing of the question; chance is at least what it reaches
 ALLOWED = 5.0  # points above it that a message without information may reach
 BAND = {"color": "C3", "alpha": 0.12, "lw": 0}
 
@@ -213,7 +213,11 @@ def over_seeds(values: Sequence[float]) -> dict[str, float]:
 
 
 def floor(ax: Axes, table: pd.DataFrame) -> None:
-    """A band up the panel from no accuracy to what a message without information may reach, where that is known."""
+    """A band up the panel from no accuracy to what a message without information may reach, where that is known.
+
+    That is what a tuned prompt reaches, or whoever always gives the commonest answer (column `commonest`, percent).
+    """
     known = table[table.arm == FLOOR].estimate
     if len(known):
-        ax.axvspan(0, known.iloc[0] + ALLOWED, label="_chance", zorder=0, **BAND)
+        least = max(known.iloc[0], table.commonest.iloc[0])
+        ax.axvspan(0, least + ALLOWED, label="_chance", zorder=0, **BAND)

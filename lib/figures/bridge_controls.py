@@ -62,6 +62,7 @@ def _table(part: pd.DataFrame) -> pd.DataFrame:
     free = bridge.beside(part, own).assign(kind="")
     both = bridge.in_order(pd.concat([free, messages, _rivals(part, first)]))
     place = {"task": first.task, "label": first.label, "hygiene": bool(first.hygiene)}
+    place["commonest"] = 100 * float(both.commonest.max()) if "commonest" in both else 0.0
     return pd.DataFrame(
         [
             place | {"arm": arm, "kind": kind} | bridge.estimate(group)
@@ -131,7 +132,8 @@ def _caption(rows: pd.DataFrame, part: pd.DataFrame, table: pd.DataFrame, lackin
         "Share of test items answered right. Grey: arms that read the question or what the source answered to it, and "
         "the target given its own embeddings of the question as soft tokens. Blue: the target reads the message alone; "
         "hollow, bridges of other kinds. Orange: the same bridge with a destroyed message, and a tuned prompt in place "
-        f"of any message, which is what chance can reach; the band ends {bridge.ALLOWED:g} points above it, and "
+        f"of any message. The band ends {bridge.ALLOWED:g} points above chance (that prompt, or always giving the "
+        "commonest answer, whichever is right more often), and "
         f"destroyed messages should stay within. All arms of a task answer the same items. {used}. "
         f"{bridge_captions.seeds_sentence(table)}{bridge_captions.pair_sentence(part, rows)}"
         f"{style.missing_sentence(lacking)}"

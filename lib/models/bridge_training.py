@@ -27,7 +27,6 @@ from lib.models.muon import Muon
 
 BETAS = (0.9, 0.98)
 ADAMW_DECAY = 0.01  # of matrices
-MUON_ADAM_SHARE = 1.0  # of Muon's learning rate, for queries, biases and norms
 WINDOW = 16  # batches of examples that are sorted by length together
 OPTIMIZERS = ("muon", "adamw")
 
@@ -143,7 +142,7 @@ def _step(
     norm = torch.nn.utils.clip_grad_norm_(bridge.parameters(), recipe.clip or float("inf"))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+            group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return norm
@@ -217,11 +216,7 @@ def _optimizers(bridge: Bridge, recipe: Recipe) -> list[torch.optim.Optimizer]:
     rate = recipe.learning_rate
     if recipe.optimizer == "muon":
         found = [Muon(matrices, rate), torch.optim.AdamW(others, rate, betas=BETAS, weight_decay=0.0)]
-        shares = [1.0, MUON_ADAM_SHARE]
     else:
         groups = [{"params": matrices, "weight_decay": ADAMW_DECAY}, {"params": others, "weight_decay": 0.0}]
-        found, shares = [torch.optim.AdamW(groups, rate, betas=BETAS)], [1.0]
-    for optimizer, share in zip(found, shares, strict=True):
-        for group in optimizer.param_groups:
-            group["share"] = share
+        found = [torch.optim.AdamW(groups, rate, betas=BETAS)]
     return [o for o in found if any(group["params"] for group in o.param_groups)]

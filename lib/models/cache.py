@@ -73,7 +73,7 @@ def get(kind: str, name: str, key: str, build: Callable[[Path], None]) -> Path:
     try:
         lock.acquire(timeout=0.1)
     except Timeout:
-        print(f"Waiting for another process that is training {name}.", file=sys.stderr)
+        print(f"Waiting for another process that is making {name}.", file=sys.stderr)
         lock.acquire()
     try:
         if not is_complete(place):

@@ -90,6 +90,15 @@ class Bridge(Params):
             raise ValueError(f"There is no {info.field_name} {name!r}; {nearest(name, filter(None, known))}")
         return name
 
+    @field_validator("data")
+    @classmethod
+    def _from_anywhere(cls, path: str, info: Any) -> str:
+        if path and info.data.get("task") in ("arithmetic", "multihop"):
+            raise ValueError(f"The task {info.data['task']!r} is generated and reads no data; leave 'data' empty.")
+        if path and not Path(path).expanduser().exists():
+            raise ValueError(f"There is no file or folder {path!r}; give one, or leave 'data' empty for the hub.")
+        return str(Path(path).expanduser().resolve()) if path else path
+
     @field_validator("source", "target")
     @classmethod
     def _canonical(cls, name: str) -> str:
@@ -108,10 +117,12 @@ class Bridge(Params):
             )
         if self.evaluations > self.steps:
             raise ValueError(f"{self.steps} steps have no room for {self.evaluations} evaluations; ask for fewer.")
-        if self.data and self.task in ("arithmetic", "multihop"):
-            raise ValueError(f"The task {self.task!r} is generated and reads no data; leave 'data' empty.")
-        if self.data and not Path(self.data).exists():
-            raise ValueError(f"There is no file or folder {self.data!r}; give one, or leave 'data' empty for the hub.")
+        if self.stressor in ("gate", "one_head") and self.kind != "resampler":
+            raise ValueError(f"The stressor {self.stressor!r} is about attention, which {self.kind!r} has none of.")
+        if self.processes and self.batch_size % self.processes:
+            raise ValueError(
+                f"A batch of {self.batch_size} cannot be shared by {self.processes} processes; make it a multiple."
+            )
         if self.train < self.batch_size:
             raise ValueError(f"{self.train} training items do not fill a batch of {self.batch_size}; ask for more.")
         return self

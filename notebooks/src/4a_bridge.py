@@ -14,15 +14,19 @@
 # ---
 
 # %% [markdown]
-# # 4. A message of soft tokens from one model to another: does it carry the question, and what keeps it from collapsing?
+# # 4a. A message of soft tokens from one model to another: does it carry the question, and what keeps it from collapsing?
 #
-# A *source* model reads a question. A trained *bridge* turns what the source has read into a message of a few vectors, and
-# a *target* model answers from that message alone. The published result was 81.5 %, above the target's own 73 % with the
-# text, and a collapse to 36 % that three fixes should prevent: InfoNCE, early stopping, and decoding hygiene. But there the target
-# was also given the question and, when it was judged, the gold answer. With that leak closed nothing was left (0 to 3 %).
+# A *source* model reads a question. A trained *bridge* turns what the source has read into a message of a few vectors,
+# the *soft tokens*, which a *target* model reads in the place of words; it answers from that message alone. The published result was
+# 81.5 %, above the target's own 73 % with the text, and a collapse to 36 % that three fixes should prevent:
 #
-# So here the target sees [BOS | message | "Answer: "] and a guard refuses anything else; every message is also destroyed
-# in four ways, to see whether the answers go with it; and the question is known to the bit, because it is generated.
+# * *InfoNCE*: an extra loss that asks each message to be nearest to its own question among those of the batch;
+# * *early stopping*: keep the weights that did best on validation items;
+# * *hygiene* in decoding: a penalty on repeated tokens, and no sequence of three tokens twice.
+#
+# But there the target was also given the question and, when it was judged, the gold answer. With that leak closed nothing was left
+# (0 to 3 %). So here the target sees [BOS | message | "Answer: "] and a guard refuses anything else; every message is
+# also destroyed in four ways, to see whether the answers go with it; and what a question says is known to the bit, because it is generated.
 # One run is one configuration on several seeds. `python -m lib.sweep 4a_bridge --preset quick` runs the ablations.
 
 # %% tags=["parameters"]
@@ -106,12 +110,18 @@ table = results.frame(run, rows)
 # %% [markdown]
 # ## Does the message carry the question?
 #
-# Look at `bridged` first, then at what is left of it when the message is another item's (`shuffled`), the mean of all, zeros or
-# noise: an answer that survives this did not come from the message. `constant` is a tuned prompt that never sees the question: chance. Above stand the arms that read the
-# text: the target (`target_alone`), the target with a tuned prompt before the text (`prefix_text`; to beat `target_alone` and not this one means nothing), the source's written answer handed
-# on as text (`relay`), and the text cut to as many tokens as the message has (`truncated`).
+# Accuracy on test items, decoded plainly and with hygiene; `low` to `high` is the 95 % interval over items under the configuration's own
+# decoding. Look at `bridged` first, then at what is left of it when the message is another item's (`shuffled`), the `mean` of all,
+# `zero`s or `noise`: an answer that survives this did not come from the message. `constant` is a tuned prompt that never
+# sees the question; chance is what it reaches, or always giving the commonest answer.
 #
-# Second table: the bridge minus the text arms, on the same items.
+# Above stand the arms that read text: the two models on their own; the target with a tuned prompt before the text (`prefix_text`: to beat
+# `target_alone` and not this one means nothing); the source's written answer handed on as text (`relay`); the text cut to as many
+# tokens as the message has (`truncated`); and the target's own embeddings of the question in the place of soft tokens (`oracle`).
+# Further columns: accuracy when the last number counts where there is no `####` (`flexible`), nats per answer token (`ce`), answers that
+# cannot be read (`invalid`), different answers per item (`distinct`), and how much the target reads before it answers.
+#
+# Second table: the bridge minus the text arms on the same items, with its interval, and McNemar's exact test per seed.
 
 # %%
 display(report.arms(table), report.against_text(table))
@@ -119,8 +129,8 @@ display(report.arms(table), report.against_text(table))
 # %% [markdown]
 # ## How it got there
 #
-# Left over right: accuracy on validation items, and what another item's message costs in nats (delta CE: zero means that the message says
-# nothing). A collapse was defined before any run: accuracy below 0.7 of its peak, or delta CE below 0.05, or hardly any different answers.
+# Above, accuracy on validation items (early stopping watches the plain one); below, what another item's message costs in nats per token
+# (zero: the message says nothing). A collapse was defined before any run: accuracy below 0.7 of its peak, or delta CE below 0.05, or hardly any different answers.
 
 # %%
 from lib.figures import bridge_controls, bridge_curves
@@ -148,5 +158,12 @@ figures.show(bridge_controls.controls, table);
 # %%
 display(report.shifts(table), report.costs(table))
 
+# %% [markdown]
+# ## Reading
+#
+# The last line in numbers of this run. One run is one configuration: whether a fix helps takes the sweep, `python -m lib.figures`, and
+# `python -m lib.claims`, which decides the plan's claims.
+
 # %%
+print(report.reading(table))
 run.finish(report.summary(table))
