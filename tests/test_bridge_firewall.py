@@ -227,7 +227,7 @@ def test_a_run_leaks_under_the_stressor_of_that_name_alone(world, monkeypatch):
 
     def noted(*given):
         calls.append(given[2])
-        return {"arm": "leaked"}
+        return dict.fromkeys(arms.NAMED) | {"arm": "leaked", "texts": []}
 
     monkeypatch.setattr(arms, "leaked_row", noted)
     for stressor in ("", "leak"):
