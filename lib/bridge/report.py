@@ -89,7 +89,8 @@ def reading(table: pd.DataFrame) -> str:
     """What came out, in two sentences."""
     mean = table[_own(table)].groupby("arm").accuracy.mean()
     worst = max(CONTROLS, key=lambda arm: mean[arm])
-    stable = table[(table.protocol == "stability") & ~table.early_stopping & ~table.decode_hygiene]
+    stable = table[table.protocol == "stability"]
+    stable = stable[~(stable.early_stopping | stable.decode_hygiene).astype(bool)]
     return (
         f"From the message alone the target solves {mean.bridged:.1%} (from the text {mean.target_alone:.1%}, from a "
         f"destroyed message {mean[worst]:.1%} at most, {worst}; from a tuned prompt alone {mean.constant:.1%})."
