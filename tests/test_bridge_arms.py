@@ -388,7 +388,7 @@ def test_stability_by_hand(world, encoded):
     looks = zip((0, 5, 10, 15), (0.1, 0.8, 0.6, 0.3), (0.0, 0.7, 0.9, 0.2), (1.0, 1.0, 1.0, 0.01), strict=True)
     names = ("step", "val_accuracy", "val_accuracy_hygiene", "delta_ce")
     curve = [dict(zip(names, look, strict=True)) for look in looks]
-    subject = study.Subject(world.bridge(), {}, {"curve": curve, "best_step": 5, "stop_step": None}, None)
+    subject = study.Subject(world.bridge(), {}, {"curve": curve, "best_step": 5, "stop_step": None})
     cells = [("best", False, 0.75), ("best", True, 0.65), ("final", False, 0.35), ("final", True, 0.15)]
     tested = {(c, hygiene): {"accuracy": right, "n": 6, "distinct": 1.0} for c, hygiene, right in cells}
     rows = {

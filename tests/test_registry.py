@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import paths
-from lib.models import registry
+from lib.models import groups, registry
 from lib.models.registry import ENTRIES, LADDER, PAIR, SKILLS, ModelError, lookup, resolve_name
 
 SEED_IDS = {
@@ -134,7 +134,7 @@ def test_the_trained_pair_is_known_but_is_no_rung(name):
     assert registry.is_trained_here(name) and not registry.is_ladder(name)
     assert lookup(name) is None
     with pytest.raises(ModelError, match="No group is called"):
-        registry.group(name)
+        groups.group(name)
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,8 @@ def test_any_text_is_a_name_or_one_sentence(text):
 
 
 def test_names_need_no_model_stack():
-    code = (
-        "import sys; from lib.models import registry as r; r.resolve_name('Qwen2.5-7B'); r.resolve_name('ladder-1m');"
-    )
+    code = "import sys; from lib.models import groups, registry as r; r.resolve_name('Qwen2.5-7B');"
+    code += "r.resolve_name('ladder-1m');"
     code += "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=paths.ROOT)
 
@@ -224,11 +223,11 @@ def test_names_of_models_trained_here_match_those_that_can_be_trained():
 # --- groups of the speculative-decoding study -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", registry.GROUPS)
+@pytest.mark.parametrize("name", groups.GROUPS)
 def test_a_published_group_is_made_of_registered_models(name):
     """A head of another size than its target, or a draft of another family, would fail on the first GPU hour."""
-    found = registry.group(name)
-    assert registry.group_of(found.model) == name
+    found = groups.group(name)
+    assert groups.group_of(found.model) == name
     target = lookup(found.model)
     assert target.hub_id == found.model
     assert found.eagle_architecture == ("qwen2" if target.family == "qwen2" else "llama")
@@ -239,19 +238,19 @@ def test_a_published_group_is_made_of_registered_models(name):
 
 @pytest.mark.parametrize("rung", LADDER)
 def test_a_ladder_group_trains_its_own_head_and_drafts_with_the_smallest_model(rung):
-    name = registry.group_of(rung)
+    name = groups.group_of(rung)
     assert name == rung.replace("-", "_")
-    found = registry.group(name)
+    found = groups.group(name)
     assert (found.model, found.eagle) == (rung, rung)
     assert found.draft == ("" if rung in ("ladder-micro", "ladder-60k") else "ladder-60k")
-    skilled = registry.group(registry.group_of(f"{rung}+arithmetic"))
+    skilled = groups.group(groups.group_of(f"{rung}+arithmetic"))
     assert (skilled.model, skilled.eagle) == (f"{rung}+arithmetic", f"{rung}+arithmetic")
 
 
 def test_any_other_model_is_a_group_by_itself(tmp_path):
     for model in ("HuggingFaceTB/SmolLM2-135M", str(tmp_path)):
-        assert registry.group_of(model) == model
-        assert registry.group(model) == registry.Group(model)
+        assert groups.group_of(model) == model
+        assert groups.group(model) == groups.Group(model)
 
 
 @pytest.mark.parametrize(
@@ -260,10 +259,10 @@ def test_any_other_model_is_a_group_by_itself(tmp_path):
 )
 def test_an_unknown_group_is_answered_with_the_nearest(typo, meant):
     with pytest.raises(ModelError) as error:
-        registry.group(typo)
+        groups.group(typo)
     assert str(error.value) == f"No group is called {typo!r}: the nearest is '{meant}'."
 
 
 def test_all_groups_are_the_sweeps():
     with pytest.raises(ModelError, match=r"give one of qwen2_7b, .*, or run the sweep, which has all\.$"):
-        registry.group("all")
+        groups.group("all")

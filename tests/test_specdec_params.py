@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lib import notebooks, papermill_io, paths, presets, runs
 from lib.generators import speculative
-from lib.models.registry import GROUPS
+from lib.models.groups import GROUPS
 from lib.params import NOT_HASHED, ParameterError, SpecDec, config_hash, own_names, resolve
 
 EXPERIMENT = "2a_specdec"

@@ -107,16 +107,12 @@ def leaked_row(pair: Pair, encoded: Encoded, bridge: Bridge, hygiene: bool, seed
     The message is another item's, so nothing that is right here was understood from it. Bypasses the firewall, for the
     stressor `leak` alone.
     """
-    soft = bridge.receiver(
-        destroyed(evaluation.sent(bridge, encoded), "shuffled", seed).to(next(bridge.parameters()).dtype)
-    )
+    soft = bridge.receive(destroyed(evaluation.sent(bridge, encoded), "shuffled", seed))
     told = [prompt(pair.target, encoded.task, f"{item.question}\n{item.answer}") for item in encoded.items]
     rows = pair.reader.text_inputs(soft, told)
     written = decoding.answer_embeddings(pair.reader, rows, encoded.task.max_new_tokens, hygiene)
-    return _row(encoded, "leaked", hygiene, written) | {
-        "ce": evaluation.answer_loss(pair.reader, rows, encoded),
-        "seed": seed,
-    }
+    loss = evaluation.answer_loss(pair.reader, rows[:PROBED], encoded)
+    return _row(encoded, "leaked", hygiene, written) | {"ce": loss, "seed": seed}
 
 
 def destroyed(message: Tensor, arm: str, seed: int) -> Tensor:

@@ -21,7 +21,7 @@ from lib.models.bridge_reader import IGNORED, Reader
 
 AT_ONCE = 256  # items whose messages are made in one batch
 LOGITS = 2**28  # numbers at once: a GB in float32; a large vocabulary with long answers fills a GPU otherwise
-PROBED = 32  # items whose caches are measured
+MEASURED = 32  # items whose caches are measured
 
 
 def score(task: Task, items: Sequence[Item], written: Written) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def answer_messages(pair: Pair, bridge: Bridge, task: Task, message: Tensor, hyg
     Equal messages are answered once.
     """
     different, place = torch.unique(message.flatten(1), dim=0, return_inverse=True)
-    soft = bridge.receiver(different.view(-1, *message.shape[1:]).to(next(bridge.parameters()).dtype))
+    soft = bridge.receive(different.view(-1, *message.shape[1:]))
     inputs = pair.reader.message_inputs(soft)
     with pair.reader.guard(soft):
         written = decoding.answer_embeddings(pair.reader, list(inputs), task.max_new_tokens, hygiene)
@@ -75,7 +75,7 @@ def answer_messages(pair: Pair, bridge: Bridge, task: Task, message: Tensor, hyg
 @torch.inference_mode()
 def message_loss(reader: Reader, bridge: Bridge, message: Tensor, encoded: Encoded) -> float:
     """Cross-entropy in nats per answer token of the gold answers of `encoded`, given messages [N, K, w]."""
-    prefixes = reader.message_inputs(bridge.receiver(message.to(next(bridge.parameters()).dtype)))
+    prefixes = reader.message_inputs(bridge.receive(message))
     return answer_loss(reader, list(prefixes), encoded)
 
 
@@ -139,9 +139,9 @@ def costs(pair: Pair, bridge: Bridge, encoded: Encoded) -> dict[str, Any]:
     task, items = encoded.task, encoded.items
     shape = bridge.shape
     text_tokens = float(np.mean([len(ids) for ids in encoded.questions]))
-    message = sent(bridge, encoded)[:PROBED]
-    inputs = pair.reader.message_inputs(bridge.receiver(message.to(next(bridge.parameters()).dtype)))
-    texts = [pair.reader.message_inputs(pair.reader.embed(ids)[None])[0] for ids in encoded.questions[:PROBED]]
+    message = sent(bridge, encoded)[:MEASURED]
+    inputs = pair.reader.message_inputs(bridge.receive(message))
+    texts = [pair.reader.message_inputs(pair.reader.embed(ids)[None])[0] for ids in encoded.questions[:MEASURED]]
     of_text, of_message = (np.mean([_cache(pair.reader, row) for row in rows]) for rows in (texts, list(inputs)))
     return {
         "text_tokens": text_tokens,

@@ -36,7 +36,6 @@ class Subject:
     bridge: Bridge
     weights: dict[str, dict[str, Tensor]]  # by checkpoint
     record: dict[str, Any]  # curve, best_step, stop_step, train_s, peak_memory_bytes
-    job: Job
 
     def at(self, checkpoint: str) -> Bridge:
         """The bridge with the weights of `final` or `best`."""
@@ -84,7 +83,7 @@ def trained(pair: Pair, job: Job) -> Subject:
     place = worker.folder(pair, job)
     weights = {name: load_file(place / f"{name}.safetensors", device=str(pair.target.device)) for name in (FINAL, BEST)}
     record = json.loads((place / "training.json").read_text(encoding="utf-8"))
-    return Subject(worker.untrained(pair, job), weights, record, job)
+    return Subject(worker.untrained(pair, job), weights, record)
 
 
 def kept(params: Params) -> str:

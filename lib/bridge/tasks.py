@@ -71,9 +71,8 @@ def _rows(load: Callable[[str], list[Any]], split: str, count: int, held: str, p
         if len(every) < FEWEST:
             raise DataError(f"'{path}' has {len(every)} rows, too few to test, validate and train: give {FEWEST}.")
         tested, validated = len(every) * 2 // 5, len(every) // 2
-        return {"test": every[:tested], "validation": every[tested:validated], "train": every[validated:]}[split][
-            :count
-        ]
+        parts = {"test": every[:tested], "validation": every[tested:validated], "train": every[validated:]}
+        return parts[split][:count]
     if split == "test":
         return load(held)[:count]
     every = load("train")
@@ -89,8 +88,8 @@ def _gsm8k(split: str, count: int, path: str) -> list[Item]:
 
 
 def _hotpotqa(split: str, count: int, path: str) -> list[Item]:
-    rows = _rows(lambda name: hotpotqa.load(path or None, name), split, count, "validation", path)
-    return [Item(f"{row.context}\n{row.question}", f"#### {row.answer}", row.answer) for row in rows]
+    found = _rows(lambda name: hotpotqa.load(path or None, name), split, count, "validation", path)
+    return [Item(f"{row.context}\n{row.question}", f"#### {row.answer}", row.answer) for row in found]
 
 
 MATHS = "Solve the problem step by step and end with a line '#### NUMBER'."

@@ -174,12 +174,12 @@ def _train(model: PreTrainedModel, reader: PreTrainedTokenizerFast, made: Member
 
 
 def examine(model: PreTrainedModel, reader: PreTrainedTokenizerFast, count: int) -> dict[str, object]:
-    """Loss on `count` validation questions of each task; accuracy on as many test questions of each, and on relays.
+    """Loss and accuracy on `count` validation questions of each task, and accuracy on relays: the study tests.
 
     The loss is in nats per token of an answer, whose entropy is 0: a question determines its answer.
     """
-    validation = [lesson for task in _held_out("validation", count).values() for lesson in task]
-    tasks = _held_out("test", count)
+    tasks = _held_out("validation", count)
+    validation = [lesson for task in tasks.values() for lesson in task]
     answers = [lesson.answer for task in tasks.values() for lesson in task[: count // 2]]
     tasks["relay"] = [bridge_lessons.asked(answer, answer) for answer in answers]
     return {

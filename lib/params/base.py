@@ -2,8 +2,9 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 NOT_HASHED = frozenset({"label", "preset", "run_dir", "runs_dir"})  # where a result lands does not change the result
@@ -19,6 +20,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     lower = {k.lower(): k for k in names}
     match = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
     return f"did you mean {lower[match[0]]!r}?" if match else f"choose one of {', '.join(names)}."
+
+
+def listed(value: Any) -> Any:
+    """A list parameter as it may be typed: one value alone, or the text that papermill's -p hands a list over as."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"{value!r} cannot be read as a list; write it as [a, b].") from None
+    return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
 class Params(BaseModel):

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from lib.data import mazes
 from lib.models.maze_sizes import ARCHS, SIZES, Size
-from lib.params.base import ParameterError, Params, nearest
+from lib.params.base import ParameterError, Params, listed, nearest
 
 Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 COMPARED = ("maze_size", "min_path", "algorithm", "braid", "train", "test", "epochs", "batch_size", "augment")
@@ -43,12 +42,7 @@ class PohScaling(Params):
     @field_validator("seed", "size", "arch", "larger", "learning_rate", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.startswith("["):  # papermill's -p hands a list over as text
-            try:
-                value = yaml.safe_load(value)
-            except yaml.YAMLError:
-                raise ValueError(f"{value!r} cannot be read as a list; write it as [a, b].") from None
-        return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+        return listed(value)
 
     @field_validator("min_path", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from lib.params.base import ParameterError, Params, nearest
 
 if TYPE_CHECKING:
-    from lib.models.registry import Group
+    from lib.models.groups import Group
 
 # What arms that are compared must share: cache room, batching and arithmetic differ else.
 ENGINE = (
@@ -87,17 +87,17 @@ class SpecDec(Params):
     @classmethod
     def _group_and_model(cls, raw: dict) -> dict:
         """Each names the other: a group its model, a model its group. A model left at its default was not given."""
-        from lib.models import registry
+        from lib.models import groups, registry
 
         group, model = raw.get("group", ""), raw.get("model")
         if not isinstance(group, str) or not isinstance(model, str | None):
             return raw  # the types are complained about later
         default = cls.model_fields["model"].get_default()
         given = registry.resolve_name(default if model is None else model)
-        name = registry.resolve_name(registry.group(group).model) if group else given
+        name = registry.resolve_name(groups.group(group).model) if group else given
         if given not in (name, default):
             raise ValueError(f"Group {group!r} means {name}, not {model}; give one of the two.")
-        return raw | {"model": name, "group": registry.group_of(name)}
+        return raw | {"model": name, "group": groups.group_of(name)}
 
     @field_validator("method")
     @classmethod
@@ -164,12 +164,12 @@ class SpecDec(Params):
     def unavailable(self) -> str | None:
         """Why the engine, or the model, has no such method or setting."""
         from lib.generators import speculative
-        from lib.models import registry
+        from lib.models import groups
 
         if self.method not in speculative.SUPPORTED[self.backend]:
             can = ", ".join(speculative.SUPPORTED[self.backend])
             return f"{self.backend} has no method {self.method}; it has {can}."
-        known = registry.group(self.group)
+        known = groups.group(self.group)
         needs = speculative.NEEDS[self.method]
         if needs == "head" and not (self.eagle_model or known.eagle):
             return f"{self.group} has no EAGLE head that we know of; give one as eagle_model."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from lib.generators.speculative.common import Decoding, Speculation
-from lib.models import hub, locate, registry
+from lib.models import groups, hub, locate, registry
 from lib.models.hub import LoadedModel
 from lib.models.registry import ModelError
 from lib.params import SpecDec
@@ -36,7 +36,7 @@ class Target:
             self.outline = hub.outline_of(self.lm)
         self.tokenizer = self.outline.tokenizer
         self.tokenizer.model_max_length = sys.maxsize  # longer prompts are cut here, and it need not warn of them
-        self.group = registry.group(params.group)
+        self.group = groups.group(params.group)
         self._check_lengths()
 
     def _check_lengths(self) -> None:

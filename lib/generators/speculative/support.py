@@ -16,7 +16,8 @@ import typer
 from lib import console
 from lib.generators.speculative import METHODS, SUPPORTED, vllm_says
 from lib.generators.speculative.vllm_head import architecture
-from lib.models.registry import GROUPS, Group, ModelError
+from lib.models.groups import GROUPS, Group
+from lib.models.registry import ModelError
 
 YES = "yes"
 VLLM_METHODS = {"ngram": "ngram", "draft": "draft_model"}  # ours -> vLLM's; a head's is the group's `eagle_method`
