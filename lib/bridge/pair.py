@@ -30,6 +30,7 @@ CODE = [
     *(f"lib.data.{name}" for name in ("gsm8k", "hotpotqa", "rows")),
     *(f"lib.metrics.{name}" for name in ("answers", "messages")),
     *(f"lib.models.{name}" for name in ("bridge", "bridge_losses", "bridge_reader", "bridge_training", "hub", "muon")),
+    "lib.models.wire_noise",
     "lib.params.bridge",
 ]
 SHARD = 2**28  # numbers per file: half a GB of bfloat16

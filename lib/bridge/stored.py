@@ -83,6 +83,11 @@ def find(name: str = "", runs_dir: str | Path | None = None) -> Path:
     return fixed[-1].dir
 
 
+def parameters(folder: Path) -> Params:
+    """The parameters of the run that left the bridge; BridgeError where its description is missing or damaged."""
+    return resolve(EXPERIMENT, _about(folder)["params"])
+
+
 def load(folder: Path, models: Pair) -> Stored:
     """The bridge of a run folder, on the target's device, ready for the two models it was trained between.
 

@@ -61,7 +61,8 @@ class Job:
     def tuned(self, arm: str) -> Job:
         """The soft prompt without a source that goes beside this bridge: `constant` or `prefix_text`."""
         plain = {"kind": "constant", "stressor": "", "info_nce": 0.0, "distill": 0.0, "reconstruct": 0.0, "stop": False}
-        fewer = {"steps": max(1, round(TUNED_SHARE * self.params.steps)), "seed": [0], "patience": 5}
+        plain["noise_bits"] = 0
+        fewer = {"steps": max(1, round(TUNED_SHARE * self.params.steps)), "seed": [0], "patience": PATIENCE}
         fewer["warmup"] = min(self.params.warmup, fewer["steps"] // 4)
         fewer["evaluations"] = min(4, fewer["steps"])
         like = {name: Params.model_fields[name].get_default() for name in ("bottleneck", "depth", "heads", "ffn")}
@@ -70,7 +71,7 @@ class Job:
 
     def good(self) -> Job:
         """The training without the stressor, with all fixes, that `decay` starts from."""
-        fixed = {"stressor": "", "info_nce": 0.05, "distill": 0.0, "clip": 1.0, "patience": 5}
+        fixed = {"stressor": "", "info_nce": 0.05, "distill": 0.0, "clip": 1.0, "patience": PATIENCE}
         return replace(self, params=self.params.model_copy(update=fixed))
 
     def pair(self) -> pair.Pair:
@@ -102,6 +103,7 @@ class Job:
             info_nce_from=params.info_nce_from,
             distill=params.distill,
             reconstruct=params.reconstruct,
+            noise_bits=params.noise_bits,
             evaluations=min(params.evaluations, steps),
             stop=params.stop,
             seed=params.seed[0],
@@ -228,7 +230,7 @@ def train(models: pair.Pair, job: Job, folder: Path) -> None:
         weights = getattr(found, checkpoint)
         save_file({k: v.cpu().contiguous() for k, v in weights.items()}, folder / f"{checkpoint}.safetensors")
     record = {"curve": curve, "best_step": found.best_step, "stop_step": found.stop_step, "train_s": found.seconds}
-    record |= {"peak_memory_bytes": memory.stop(), "target_rms": models.reader.rms}
+    record["peak_memory_bytes"] = memory.stop()
     (folder / "training.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 

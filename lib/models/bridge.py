@@ -14,6 +14,7 @@ SENDERS, from the strongest to none:
 * `constant`: a learned message that does not depend on the source: a tuned soft prompt, as a control.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -177,10 +178,22 @@ class Bridge(nn.Module):
         """Soft tokens [B, soft_tokens, d_target]."""
         return self.receiver(self.message(states, mask))
 
+    def receive(self, message: Tensor) -> Tensor:
+        """Soft tokens [B, soft_tokens, d_target] of a message that crossed the wire as floats of any kind."""
+        return self.receiver(message.to(next(self.parameters()).dtype))
+
     @property
     def parameters_count(self) -> int:
         """Trained parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @property
+    def fingerprint(self) -> int:
+        """Tells this bridge from others by its shape and weights: 32 bits, for the header of what it sends."""
+        found = zlib.crc32(repr(self.shape).encode())
+        for name, tensor in self.state_dict().items():
+            found = zlib.crc32(name.encode() + tensor.detach().float().cpu().numpy().tobytes(), found)
+        return found
 
 
 def build(shape: Shape, target_rms: float, seed: int) -> Bridge:

@@ -21,6 +21,7 @@ from lib.params.bridge import Bridge
 from lib.params.mazes import PohScaling
 from lib.params.scaling import Scaling, split_arm
 from lib.params.specdec import SpecDec
+from lib.params.wire import Wire
 
 __all__ = [
     "EXPERIMENTS",
@@ -31,6 +32,7 @@ __all__ = [
     "PohScaling",
     "Scaling",
     "SpecDec",
+    "Wire",
     "check_names",
     "config_hash",
     "nearest",
@@ -45,11 +47,13 @@ EXPERIMENTS: dict[str, type[Params]] = {
     "2a_specdec": SpecDec,
     "3a_poh_scaling": PohScaling,
     "4a_bridge": Bridge,
+    "4b_wire": Wire,
     "bench/sampling": Scaling,
     "bench/growth": Scaling,
     "bench/specdec": SpecDec,
     "bench/mazes": PohScaling,
     "bench/bridge": Bridge,
+    "bench/wire": Wire,
 }
 
 

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from lib.models.registry import ModelError, resolve_name
-from lib.params.base import ParameterError, Params, nearest
+from lib.params.base import ParameterError, Params, listed, nearest
 
 TASKS = ("arithmetic", "multihop", "gsm8k", "hotpotqa")
 KINDS = ("resampler", "linear", "mean_pool", "constant")
@@ -38,6 +37,7 @@ class Bridge(Params):
     info_nce_start: str = Field("warmup", description="InfoNCE from half of the warm-up, or half of the training, on")
     distill: Weight = Field(0.0, description="weight of distillation from the target with the text; 0 = off")
     reconstruct: Weight = Field(0.0, description="weight of reading the question back out of the message; 0 = off")
+    noise_bits: int = Field(0, description="train through a wire of so many bits per number, 2 to 8; 0 = off")
     patience: int = Field(5, ge=0, description="evaluations without a gain until early stopping; 0 = off")
     hygiene: bool = Field(True, description="decode with repetition penalty 1.1 and no repeated 3-grams")
     stop: bool = Field(False, description="really end at the early stop, instead of noting it and going on")
@@ -62,12 +62,7 @@ class Bridge(Params):
     @field_validator("seed", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.startswith("["):  # papermill's -p hands a list over as text
-            try:
-                value = yaml.safe_load(value)
-            except yaml.YAMLError:
-                raise ValueError(f"{value!r} cannot be read as a list; write it as [a, b].") from None
-        return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+        return listed(value)
 
     @field_validator("seed")
     @classmethod
@@ -89,6 +84,13 @@ class Bridge(Params):
         if name not in known:
             raise ValueError(f"There is no {info.field_name} {name!r}; {nearest(name, filter(None, known))}")
         return name
+
+    @field_validator("noise_bits")
+    @classmethod
+    def _of_a_codec(cls, bits: int) -> int:
+        if bits and not 2 <= bits <= 8:
+            raise ValueError(f"Parameter 'noise_bits' is {bits}; give 2 to 8 bits per number, or 0 for no rounding.")
+        return bits
 
     @field_validator("data")
     @classmethod

@@ -46,6 +46,7 @@ info_nce: float = 0.05  # weight of InfoNCE; 0: off
 info_nce_start: str = "warmup"  # InfoNCE from half of the "warmup" on (as published), or half of the "training"
 distill: float = 0.0  # weight of distillation from the target that reads the text; 0: off
 reconstruct: float = 0.0  # weight of reading the question back out of the message; 0: off
+noise_bits: int = 0  # train through a wire of so many bits per number, 2 to 8; 0: off
 patience: int = 5  # evaluations without a gain until early stopping; 0: off
 hygiene: bool = True  # decode with repetition penalty 1.1 and no repeated 3-grams
 stop: bool = False  # really end at the early stop, instead of noting it and going on
