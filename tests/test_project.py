@@ -104,7 +104,7 @@ def room(dotted: str) -> str:
 ALLOWED = {
     "data": set(),
     "metrics": set(),
-    "models": {"data"},
+    "models": {"data", "range_coder"},
     "generators": {"data", "models", "metrics.cost"},
 }
 COMMANDS = {"console"}  # of a room's own command lines

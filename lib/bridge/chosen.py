@@ -18,6 +18,7 @@ from typing import Any
 from lib import presets
 from lib.bridge import stored, study
 from lib.bridge.pair import Pair
+from lib.bridge.tasks import TASKS, Item, Task
 from lib.bridge.worker import Job
 from lib.models.bridge import Bridge
 from lib.params import ParameterError, nearest, resolve
@@ -34,6 +35,14 @@ class Chosen:
     def pair(self) -> Pair:
         """Both models, loaded."""
         return Job.of(self.params).pair()
+
+    def task(self) -> Task:
+        """What is asked."""
+        return TASKS[self.params.task]
+
+    def items(self, split: str, count: int) -> list[Item]:
+        """At most `count` items of a split of the task."""
+        return self.task().load(split, count, self.params.data)
 
     def bridge(self, models: Pair, seed: int | None = None) -> Bridge:
         """The trained bridge of a seed (None: its first), as its configuration keeps it, in eval mode."""
@@ -68,7 +77,7 @@ def _cell(name: str) -> Params:
 
 
 def same_pair(chosen: list[Chosen]) -> None:
-    """ParameterError unless all bridges are between the same two models and of one task: only then are they compared."""
+    """ParameterError unless all bridges are between the same two models, for one task: others cannot be compared."""
     first = chosen[0].params
     for other in (entry.params for entry in chosen[1:]):
         for name in ("source", "target", "source_layer", "task", "data"):
@@ -77,4 +86,3 @@ def same_pair(chosen: list[Chosen]) -> None:
                     f"The bridges {first.folder_label()} and {other.folder_label()} differ in {name} "
                     f"({getattr(first, name)}, {getattr(other, name)}): name bridges of one pair and task."
                 )
-

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lib.models.bridge import Bridge
 from lib.models.bridge_reader import IGNORED, Reader
-from lib.models.wire_noise import rounded
+from lib.models.wire_noise import noisy
 
 TEMPERATURE = 0.07  # of InfoNCE, as published
 LOSSES = ("answer", "info_nce", "distill", "reconstruct")
@@ -63,7 +63,7 @@ class Recipe:
     info_nce_from: int = 0  # step
     distill: float = 0.0
     reconstruct: float = 0.0
-    noise_bits: int = 0  # of the codes that messages are rounded to; 0 does not round
+    noise_bits: int = 0  # per number, of the wire whose noise is added to messages; 0 adds none
     evaluations: int = 10  # evenly over the training, after the one before it
     stop: bool = False  # end when early stopping says so, instead of noting it
     seed: int = 0
@@ -92,7 +92,8 @@ def losses_of(
     bridge: Bridge, reader: Reader, batch: Batch, recipe: Recipe, see: See, step: int, state: PartialState
 ) -> dict[str, Tensor]:
     """Every loss that is on: this process's part, so that the sum over processes is the loss of the global batch."""
-    soft = bridge.receiver(rounded(bridge.message(batch.states, batch.mask), recipe.noise_bits))
+    drawn = (recipe.seed * recipe.steps + step) * state.num_processes + state.process_index
+    soft = bridge.receiver(noisy(bridge.message(batch.states, batch.mask), recipe.noise_bits, drawn))
     used = batch.labels != IGNORED
     count = _total(used.sum(), state)
     logits = reader.answer_logits(see(reader, soft, batch), batch.inputs)[used]

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from lib.params.base import NOT_HASHED, ParameterError, Params, nearest
 from lib.params.bridge import Bridge
+from lib.params.inference import Inference
 from lib.params.mazes import PohScaling
 from lib.params.scaling import Scaling, split_arm
 from lib.params.specdec import SpecDec
@@ -27,6 +28,7 @@ __all__ = [
     "EXPERIMENTS",
     "NOT_HASHED",
     "Bridge",
+    "Inference",
     "ParameterError",
     "Params",
     "PohScaling",
@@ -48,6 +50,7 @@ EXPERIMENTS: dict[str, type[Params]] = {
     "3a_poh_scaling": PohScaling,
     "4a_bridge": Bridge,
     "4b_wire": Wire,
+    "4c_inference": Inference,
     "bench/sampling": Scaling,
     "bench/growth": Scaling,
     "bench/specdec": SpecDec,

@@ -37,7 +37,7 @@ class Bridge(Params):
     info_nce_start: str = Field("warmup", description="InfoNCE from half of the warm-up, or half of the training, on")
     distill: Weight = Field(0.0, description="weight of distillation from the target with the text; 0 = off")
     reconstruct: Weight = Field(0.0, description="weight of reading the question back out of the message; 0 = off")
-    noise_bits: int = Field(0, description="train through a wire of so many bits per number, 2 to 8; 0 = off")
+    noise_bits: int = Field(0, description="train with noise of a wire of so many bits, 2 to 8; 0 = off")
     patience: int = Field(5, ge=0, description="evaluations without a gain until early stopping; 0 = off")
     hygiene: bool = Field(True, description="decode with repetition penalty 1.1 and no repeated 3-grams")
     stop: bool = Field(False, description="really end at the early stop, instead of noting it and going on")

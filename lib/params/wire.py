@@ -16,10 +16,10 @@ COMPARED = ("test", "group")
 class Wire(Params):
     """4.4: what does a message really cost on the wire, and what is left of it there?"""
 
-    bridge: str = Field("quick/1a_stable_8tok", description="PRESET/LABEL of 4a, or a run or label of its finished runs")
+    bridge: str = Field("quick/1a_stable_8tok", description="PRESET/LABEL of 4a, or a finished run of it")
     soft_tokens: int = Field(0, ge=0, le=1024, description="other soft tokens; 0 = as the bridge has")
     wire_dim: int = Field(0, ge=0, description="other numbers per soft token; 0 = as the bridge has")
-    noise_bits: int = Field(0, ge=0, le=8, description="trained through a wire of so many bits; 0 = as the bridge was")
+    noise_bits: int = Field(0, ge=0, le=8, description="trained with noise of so many bits; 0 = as the bridge was")
     steps: int = Field(0, ge=0, description="other steps of training; 0 = as the bridge was trained")
     seed: list[int] = Field([0], description="seeds of the bridge's training")
     codecs: list[str] = Field(list(CODECS), description=f"of {', '.join(CODECS)}")

@@ -1,0 +1,153 @@
+"""What the messages of a trained bridge cost on the wire, and what is left of them behind it (4b).
+
+Every message is encoded into a frame, decoded again, and answered by the target from what came out: bytes are lengths
+of frames, accuracy is of decoded messages. The same questions are coded as text, by coders fitted on training
+questions, and decoded back; the target reads them as they are.
+
+Rows, by `protocol`:
+
+* `message`, one per seed, codec and format of the scales: accuracy with the mark of every item (`correct`), mean bytes
+  of a frame without (`frame_bytes`) and with entropy coding (`coded_bytes`), its parts, and the signal to noise ratio;
+* `text`, one per coder: mean bytes of a question, bytes both sides must hold beforehand (`side_bytes`), and whether all
+  questions came back; accuracy is that of the target with the text;
+* `floor`: the entropy of a question, where it is generated;
+* `geometry`: exact sizes of the plan's own messages beside real prompts (`lib.bridge.geometry`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lib.bridge import arms, evaluation, geometry
+from lib.bridge.chosen import Chosen
+from lib.bridge.chosen import params as chosen_params
+from lib.bridge.pair import Encoded, Pair, encode
+from lib.metrics import textcodes
+from lib.models import lm_coder, wire
+from lib.models.bridge import Bridge
+from lib.models.hub import LoadedModel
+from lib.params.wire import Wire
+
+CHANGES = ("soft_tokens", "wire_dim", "noise_bits", "steps")  # of the bridge, where they are not 0
+
+
+def subject(params: Wire) -> Chosen:
+    """The bridge that a run is about; nothing is loaded."""
+    changes = {name: getattr(params, name) for name in CHANGES if getattr(params, name)}
+    return chosen_params(params.bridge, params.runs_dir, **changes)
+
+
+def run(params: Wire, chosen: Chosen, pair: Pair, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a bridge, its messages first; `respond` is called with what the target wrote to every item."""
+    task = chosen.task()
+    encoded = encode(pair, task, chosen.items("test", params.test))
+    about = {
+        "label_of": chosen.params.folder_label(),
+        "task": task.name,
+        "tokens": chosen.params.soft_tokens,
+        "width": chosen.params.wire_dim,
+        "noise": chosen.params.noise_bits,
+        "train_steps": chosen.params.steps,
+    }
+    for seed in params.seed:
+        bridge = chosen.bridge(pair, seed)
+        own = about | {"bridge_parameters": bridge.parameters_count, "seed": seed}
+        for row in messages(params, pair, bridge, encoded):
+            respond(seed=seed, codec=row["codec"], scales=row["scales"], texts=row.pop("texts"))
+            yield {"protocol": "message"} | own | row
+    if params.texts:
+        yield from texts(pair, chosen, encoded)
+        bits = task.entropy_bits() if task.entropy_bits else None
+        yield {"protocol": "floor", "task": task.name, "entropy_bytes": bits and bits / 8}
+    yield from geometry.rows(params.gsm8k)
+
+
+def messages(params: Wire, pair: Pair, bridge: Bridge, encoded: Encoded) -> Iterator[dict[str, Any]]:
+    """A row per codec and format of the scales."""
+    sent = evaluation.sent(bridge, encoded).cpu().numpy()
+    kinds = [(c, s) for c in params.codecs for s in (params.scales if c.startswith("int") else [""])]
+    for codec, scales in tqdm(kinds, desc="through the wire", unit="codec", file=sys.stderr, delay=2):
+        options = {"group": params.group, "scales": scales or "fp32", "bridge": bridge.fingerprint}
+        frames = [wire.encode(message, codec, **options) for message in sent]
+        coded = [wire.encode(message, codec, **options, entropy=True) for message in sent]
+        came = np.stack([wire.decode(frame, bridge=bridge.fingerprint) for frame in frames])
+        parts = wire.sizes(*sent.shape[1:], codec, group=params.group, scales=options["scales"])
+        heard = torch.from_numpy(came).to(pair.target.device)
+        answered = evaluation.answer_messages(pair, bridge, encoded.task, heard, hygiene=False)
+        judged = evaluation.score(encoded.task, encoded.items, answered)
+        yield {
+            "codec": codec,
+            "scales": scales,
+            "n": judged["n"],
+            "accuracy": judged["accuracy"],
+            "correct": judged["correct"],
+            "frame_bytes": _mean_length(frames),
+            "coded_bytes": _mean_length(coded),
+            "header_bytes": parts.header,
+            "scale_bytes": parts.scales,
+            "code_bytes": parts.codes,
+            "anchor_bytes": parts.anchor,
+            "checksum_bytes": parts.checksum,
+            "sqnr_db": decibels(sent, came),
+            "texts": answered.texts,
+        }
+
+
+def texts(pair: Pair, chosen: Chosen, encoded: Encoded) -> Iterator[dict[str, Any]]:
+    """A row per text coder; dictionaries are made of training questions."""
+    asked = [item.question for item in encoded.items]
+    told = arms.text_rows(pair, encoded, chosen.params.soft_tokens, ["target_alone"])
+    plain = next(row for row in told if not row["decode_hygiene"])
+    for coder, sizes, side, lossless in _coded(pair, chosen, asked):
+        yield {
+            "protocol": "text",
+            "task": encoded.task.name,
+            "coder": coder,
+            "n": len(asked),
+            "bytes": float(np.mean(sizes)),
+            "side_bytes": side,
+            "lossless": lossless,
+            "accuracy": plain["accuracy"],
+            "correct": plain["correct"],
+        }
+
+
+def _coded(pair: Pair, chosen: Chosen, asked: Sequence[str]) -> Iterator[tuple[str, list[int], int, bool]]:
+    """Coder, bytes of every question, bytes to hold beforehand, and whether all questions came back."""
+    corpus = [item.question for item in chosen.items("train", chosen.params.train)]
+    for name in textcodes.CODERS:
+        code = textcodes.fit(name, corpus)
+        frames = [code.encode(text) for text in asked]
+        back = [code.decode(frame) for frame in frames]
+        yield name, [len(frame) for frame in frames], code.side_bytes, back == list(asked)
+    source = pair.source
+    ids = [source.tokenizer(text, add_special_tokens=False)["input_ids"] for text in asked]
+    vocabulary = len(source.tokenizer)
+    frames = [textcodes.pack_ids(row, vocabulary) for row in ids]
+    back = [source.tokenizer.decode(textcodes.unpack_ids(frame, vocabulary)) for frame in frames]
+    table = len(source.tokenizer.backend_tokenizer.to_str().encode())
+    yield "packed_ids", [len(frame) for frame in frames], table, back == list(asked)
+    frames = lm_coder.encode(source, asked)
+    back = lm_coder.decode(source, frames)
+    yield "lm", [len(frame) for frame in frames], table + _weights(source), back == list(asked)
+
+
+def _weights(lm: LoadedModel) -> int:
+    return sum(p.numel() * p.element_size() for p in lm.model.parameters())
+
+
+def _mean_length(frames: Sequence[bytes]) -> float:
+    return float(np.mean([len(frame) for frame in frames]))
+
+
+def decibels(sent: np.ndarray, came: np.ndarray) -> float | None:
+    """Signal to quantisation noise in dB; None where nothing was lost."""
+    noise = float(np.square(sent.astype(np.float64) - came).sum())
+    return 10 * math.log10(float(np.square(sent.astype(np.float64)).sum()) / noise) if noise else None
