@@ -48,7 +48,7 @@ module = types.ModuleType("lib.generators.speculative.vllm_engine")
 module.Engine = Engine
 sys.modules[module.__name__] = module
 vllm_worker.GRACE = 1.0
-vllm_worker.serve(int(sys.argv[1]))
+vllm_worker.serve(int(sys.argv[1]), sys.argv[2])
 """
 
 

@@ -15,7 +15,8 @@ from lib import paths
 from lib.models.registry import ModelError
 
 INTERPRETER = paths.ROOT / ".venv-vllm" / "bin" / "python"  # what `make vllm` builds
-WORKER = ("-m", "lib.generators.speculative.vllm_worker")  # and the file descriptor for its answers
+WORKER = ("-m", "lib.generators.speculative.vllm_worker")  # the file descriptor for its answers, and an engine's module
+ENGINE = "lib.generators.speculative.vllm_engine"
 POLL = 1.0  # seconds between looks at whether the worker still lives
 PATIENCE = 30.0  # seconds for an idle engine to end by itself
 
@@ -41,14 +42,15 @@ class Worker:
     Args:
         python: the interpreter that has vLLM.
         log: file that everything the engine prints is appended to.
+        engine: the module whose `Engine` the worker holds.
     """
 
-    def __init__(self, python: Path, log: Path) -> None:
+    def __init__(self, python: Path, log: Path, engine: str = ENGINE) -> None:
         self._log = log
         readable, writable = os.pipe()
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [python, *WORKER, str(writable)],
+                [python, *WORKER, str(writable), engine],
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,

@@ -1,11 +1,12 @@
 """One vLLM engine in a process of its own, asked and answered line by line.
 
-    python -m lib.generators.speculative.vllm_worker FD
+    python -m lib.generators.speculative.vllm_worker FD MODULE
 
-The first line on stdin describes the engine; each further line is a batch of requests. Answers are JSON lines on file
-descriptor FD, so that stdout and stderr, to which vLLM prints, can go to a log. The end of stdin is the end of the
-worker, also when it comes because the parent died: a worker that is still busy some seconds later kills its whole
-process group, so that neither it nor the engine's own processes outlive the run.
+MODULE has the class `Engine`: built from options, with `facts()`, `answer(...)` and `close()`. The first line on stdin
+are its options; each further line holds the arguments of an `answer`. Answers are JSON lines on file descriptor FD, so
+that stdout and stderr, to which vLLM prints, can go to a log. The end of stdin is the end of the worker, also when it
+comes because the parent died: a worker that is still busy some seconds later kills its whole process group, so that
+neither it nor the engine's own processes outlive the run.
 
 The scheduler runs inside this process (tensor-parallel workers do not). That starts five times faster, lets the
 sampler's fault be corrected, and lets steps be counted as they happen: vLLM counts no step that had no draft.
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from importlib import import_module
 from typing import Any, TextIO
 
 GRACE = 10.0  # seconds that a busy worker has to end by itself
@@ -33,8 +35,8 @@ CPU_ENVIRONMENT = {
 }
 
 
-def main(answers: TextIO) -> None:
-    """Serve until stdin ends; an error is an answer too, and ends the worker."""
+def main(answers: TextIO, module: str) -> None:
+    """Serve an engine of `module` until stdin ends; an error is an answer too, and ends the worker."""
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=listen, args=(lines,), daemon=True).start()
     try:
@@ -42,9 +44,7 @@ def main(answers: TextIO) -> None:
             return
         options = json.loads(first)
         prepare(options)
-        from lib.generators.speculative.vllm_engine import Engine
-
-        engine = Engine(options)
+        engine = import_module(module).Engine(options)  # not sooner: vLLM reads the environment at import
         tell(answers, engine.facts())
         while (line := lines.get()) is not None:
             tell(answers, {"responses": engine.answer(**json.loads(line))})
@@ -67,7 +67,7 @@ def prepare(options: dict[str, Any]) -> None:
     """Set what vLLM and OpenMP read from the environment at import; what the user set stays, threads aside."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if all(os.path.isdir(place) for place in (options["model"], options["drafter"]) if place):
+    if all(os.path.isdir(place) for place in (options["model"], options.get("drafter")) if place):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing to fetch
     os.environ["OMP_NUM_THREADS"] = str(options["threads"])
     import torch
@@ -99,12 +99,12 @@ def first_sentence(text: str) -> str:
     return line.split(". ")[0].rstrip(".")
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, module: str) -> None:
     """`main` on a file descriptor that was handed down."""
     os.set_inheritable(descriptor, False)  # the engine's processes must not hold it open
     with os.fdopen(descriptor, "w", encoding="utf-8") as answers:
-        main(answers)
+        main(answers, module)
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), sys.argv[2])
