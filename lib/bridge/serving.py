@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lib.generators.speculative.vllm_backend import Engine
@@ -70,7 +70,7 @@ def serve(
             it with `make vllm`), and for what goes wrong in it.
     """
     place = locate.folder(registry.resolve_name(model), trust_remote_code)
-    tensors = {kind: [torch.as_tensor(prompt).cpu() for prompt in rows] for kind, rows in prompts.items()}
+    tensors = {kind: [torch.as_tensor(prompt).detach().cpu() for prompt in rows] for kind, rows in prompts.items()}
     _check(tensors, batches, place)
     longest = max(len(prompt) for rows in tensors.values() for prompt in rows)
     described = Engine(
@@ -85,7 +85,7 @@ def serve(
     cells = [(kind, batch, len(rows) // batch) for kind, rows in tensors.items() for batch in batches]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "prompts.safetensors"
-        save_file({f"{kind}/{i}": row.clone() for kind, rows in tensors.items() for i, row in enumerate(rows)}, file)
+        write(tensors, file)
         options = asdict(described) | {"model": str(place), "prompts": str(file), "new_tokens": new_tokens}
         worker = Worker(interpreter(), log, MODULE)
         try:
@@ -96,6 +96,21 @@ def serve(
             raise
         worker.close()
     return [row | {"new_tokens": new_tokens} | facts for row in rows]
+
+
+def write(prompts: Mapping[str, Sequence[Tensor]], file: Path) -> None:
+    """Store prompts, token ids int64 [L] or embeddings [L, d], as tensors named KIND/NUMBER."""
+    named = {f"{kind}/{i}": row for kind, rows in prompts.items() for i, row in enumerate(rows)}
+    save_file({name: row.clone(memory_format=torch.contiguous_format) for name, row in named.items()}, file)
+
+
+def read(file: Path) -> dict[str, list[Tensor]]:
+    """What `write` stored, in order."""
+    found: dict[str, dict[int, Tensor]] = {}
+    for name, row in load_file(file).items():
+        kind, number = name.rsplit("/", 1)
+        found.setdefault(kind, {})[int(number)] = row
+    return {kind: [rows[i] for i in range(len(rows))] for kind, rows in found.items()}
 
 
 def _check(prompts: Mapping[str, list[Tensor]], batches: Sequence[int], place: Path) -> None:

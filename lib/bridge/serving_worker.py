@@ -6,30 +6,34 @@ runs; handing them to the engine is part of what is timed.
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 import vllm
-from safetensors.torch import load_file
 from vllm import LLM, SamplingParams
 from vllm.platforms import current_platform
 
+from lib.bridge import serving
 from lib.generators.speculative.vllm_engine import OPTIONS
+
+CPU_BLOCK = 32  # positions: the smallest that it takes; its own 128 hold a short text and a message alike
 
 
 class Engine:
     """One LLM that serves stored prompts, greedily, with answers of one length.
 
     Args:
-        options: the fields of `vllm_backend.Engine`, `new_tokens`, and `prompts`: a safetensors file with tensors named
-            KIND/NUMBER, token ids int64 [L] or embeddings [L, d].
+        options: the fields of `vllm_backend.Engine`, `new_tokens`, and `prompts`: the file that `serving.write` wrote.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._prompts = read(options["prompts"])
+        stored = serving.read(Path(options["prompts"]))
+        self._prompts = {kind: [as_prompt(row) for row in rows] for kind, rows in stored.items()}
         self._llm = LLM(
             **{key: options[key] for key in OPTIONS},
             max_model_len=options["max_model_len"],
+            block_size=CPU_BLOCK if current_platform.is_cpu() else None,
             enable_prompt_embeds=True,
             enable_prefix_caching=False,  # or every repeat of a prompt would be free
             generation_config="vllm",  # not the model's own filters and stops
@@ -88,13 +92,6 @@ class Engine:
         self._llm.llm_engine.engine_core.shutdown()
 
 
-def read(file: str) -> dict[str, list[dict[str, Any]]]:
-    """The prompts of each kind as vLLM takes them, in order."""
-    found: dict[str, dict[int, dict[str, Any]]] = {}
-    for name, tensor in load_file(file).items():
-        kind, number = name.rsplit("/", 1)
-        is_ids = tensor.ndim == 1
-        found.setdefault(kind, {})[int(number)] = (
-            {"prompt_token_ids": tensor.tolist()} if is_ids else {"prompt_embeds": tensor}
-        )
-    return {kind: [prompts[number] for number in sorted(prompts)] for kind, prompts in found.items()}
+def as_prompt(row: torch.Tensor) -> dict[str, Any]:
+    """Token ids [L] or embeddings [L, d] in vLLM's words."""
+    return {"prompt_token_ids": row.tolist()} if row.ndim == 1 else {"prompt_embeds": row}
