@@ -1,0 +1,124 @@
+"""4b's headline: accuracy against bytes per message, of messages in every codec and of text in every coder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lib.figures import Drawn, bridge_captions, style, wire
+
+EXPERIMENT = wire.EXPERIMENT
+
+REFERENCE = {"color": "0.1", "marker": "o"}
+OTHERS = {"color": "0.7", "marker": ".", "ms": 3, "lw": 0.7}
+LIGHTER = {"ls": "", "alpha": 0.35, "ms": 3.5, "mew": 0}  # entropy-coded frames
+HOLLOW = {"ls": "", "mfc": "white", "ms": 4}  # fp16 scales
+MARKERS = "sD^vP*Xph"  # of the text coders: the reference has the circle
+SHIFT = 1.02  # of the bytes of lines that would hide each other, per line
+
+
+def against_bytes(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
+    """Accuracy against bytes per message (log x): a line per bridge over its codecs, a point per text coder."""
+    part = wire.messages(rows)
+    table, texts = wire.points(part), wire.texts(rows, part)
+    figure, (ax,) = style.new(style.TEXT, 4.2)
+    looks = _looks(table)
+    for bridge_name, line in table.groupby("name", sort=False):
+        _line(ax, line, looks[bridge_name], list(looks).index(bridge_name))
+    _codec_names(ax, table[table.reference & (table.scales != "fp16")])
+    _texts(ax, texts)
+    items = bridge_captions.spread(table["items"])
+    n = f"test items: n = {items}; {bridge_captions.seeds_title(table.seeds)}"
+    wire.bytes_axis(ax, f"bytes per message (log scale); {n}")
+    ax.set(ylim=(-3, 103), ylabel="accuracy on test items (%)")
+    wire.text_names(ax, texts)
+    _legend(figure, looks, len(texts) > 0)
+    style.note(figure, missing, [])
+    data = pd.concat([table.assign(arm="message"), texts.assign(arm="text")], ignore_index=True)
+    return Drawn(figure, data, _caption(table, texts, missing))
+
+
+FIGURES = {"4b_bytes": against_bytes}
+
+
+def _looks(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Line of each bridge: the reference black, those trained with noise in colours, the others grey."""
+    noisy = list(dict.fromkeys(table[(table.noise > 0) & ~table.reference].name))
+    coloured = style.arm_styles(noisy)
+    own = table[table.reference].name.iloc[0]
+    found = {row: coloured.get(row, OTHERS) for row in dict.fromkeys(table.name)}
+    return found | {own: REFERENCE}
+
+
+def _line(ax: Axes, table: pd.DataFrame, look: Mapping[str, object], index: int) -> None:
+    """One bridge: a line over codecs with fp32 scales, hollow marks with fp16 scales, faint ones if entropy-coded."""
+    label = table.name.iloc[0]
+    if look is OTHERS:
+        fine = table[table.scales != "fp16"]
+        ax.plot(fine.frame_bytes, fine.estimate, label=f"_{label}", zorder=1, **OTHERS)
+        return
+    table = table.assign(x=table.frame_bytes * SHIFT**index, coded=table.coded_bytes * SHIFT**index)
+    fine, half = table[table.scales != "fp16"], table[table.scales == "fp16"]
+    ax.plot(fine.x, fine.estimate, label=label, ms=4, lw=1, **look)
+    ax.vlines(fine.x, fine.low, fine.high, color=look["color"], lw=0.8)
+    ax.plot(half.x, half.estimate, label=f"_{label}, fp16 scales", **look | HOLLOW)
+    smaller = table[table.coded_bytes < table.frame_bytes]
+    ax.plot(smaller.coded, smaller.estimate, label=f"_{label}, entropy-coded", **look | LIGHTER)
+
+
+def _codec_names(ax: Axes, reference: pd.DataFrame) -> None:
+    """Names of the codecs beside the reference's line; fp16 and bf16 share a place."""
+    for _, same in reference.groupby("frame_bytes"):
+        lowest = same.loc[same.estimate.idxmin()]
+        place = {"xytext": (3, -5), "textcoords": "offset points", "ha": "left", "va": "top"}
+        ax.annotate("\n".join(same.codec), (lowest.frame_bytes, min(lowest.low, lowest.estimate)), fontsize=6, **place)
+
+
+def _texts(ax: Axes, texts: pd.DataFrame) -> None:
+    """Text coders at the accuracy that the target has with the text, hollow where lossy; the floor as a line."""
+    coders = texts[texts.coder != wire.FLOOR]
+    for row, marker in zip(coders.itertuples(), cycle(MARKERS)):
+        face = wire.TEXT_COLOUR if row.lossless else "white"
+        ax.vlines(row.bytes, row.low, row.high, color=wire.TEXT_COLOUR, lw=0.8)
+        look = {"color": wire.TEXT_COLOUR, "mfc": face, "ls": "", "ms": 4.5}
+        ax.plot(row.bytes, row.estimate, marker=marker, label=f"_{row.coder}", **look)
+    for size in texts[texts.coder == wire.FLOOR].bytes:
+        ax.axvline(size, color=wire.FLOOR_COLOUR, lw=0.9, ls="--", label=f"_{wire.FLOOR}", zorder=0)
+
+
+def _legend(figure: Figure, looks: Mapping[str, dict[str, object]], has_texts: bool) -> None:
+    noisy = {name: look for name, look in looks.items() if look is not OTHERS}
+    handles = [
+        Line2D([], [], ms=4, lw=1, label=name + " (reference)" * (look is REFERENCE), **look)
+        for name, look in noisy.items()
+    ]
+    if len(noisy) < len(looks):
+        handles.append(Line2D([], [], label="other bridges, no noise", **OTHERS))
+    grey = {"color": "0.4", "marker": "o"}
+    handles.append(Line2D([], [], label="fp16 scales", **grey | HOLLOW))
+    handles.append(Line2D([], [], label="entropy-coded", **grey | LIGHTER))
+    if has_texts:
+        look = {"color": wire.TEXT_COLOUR, "marker": MARKERS[0], "ls": "", "ms": 4.5}
+        handles.append(Line2D([], [], label="the question as text", **look))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+
+
+def _caption(table: pd.DataFrame, texts: pd.DataFrame, missing: Sequence[str]) -> str:
+    own = table[table.reference].iloc[0]
+    floor = texts[texts.coder == wire.FLOOR].bytes
+    said = f"Dashed, the entropy of a question: {floor.iloc[0]:.2f} bytes. " if len(floor) else ""
+    return (
+        "Accuracy on the test items against the bytes of a whole frame, measured on messages that were encoded and "
+        f"decoded. Black: {own.label_of} ({own['name']} numbers), quantised after training, with a group of "
+        f"{own.group:g} numbers per scale; colours: bridges trained with quantisation noise; grey: others without. "
+        "Lines have fp32 scales; hollow, fp16 scales; faint, the same frames with entropy coding where that is smaller. "
+        "Lines are shifted by 2 % each so that none hides another; the plotted data are not. Text coders stand at the "
+        "accuracy of the target that reads the text and have no header; what both sides must hold beforehand is in "
+        f"4b_payback. {said}{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}"
+        f"{style.missing_sentence(missing)}"
+    )
