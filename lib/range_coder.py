@@ -8,7 +8,7 @@ symbol of total 2^t: nothing that could be measured. Zero bytes at the end are d
 the end, so neither a length nor an end mark is stored: the reader has to know how many symbols there are.
 
 `encode` and `Decoder` are for models in Python, which say the shares in 2^bits-ths. `put`, `finish`, `start`, `target`
-and `take` are the same coder for compiled models; they accept any total below 2^32, another for each symbol if need be.
+and `take` are the same coder for compiled models; they accept any total up to 2^40, another for each symbol if need be.
 """
 
 import numpy as np
@@ -20,6 +20,7 @@ LOW, RANGE, PLACE = 0, 1, 2  # of a coder's state, uint64 [3]; a decoder has (nu
 BYTE, TOP, WORD = np.uint64(8), np.uint64(56), np.uint64(64)
 LEAST = np.uint64(1 << 56)  # range is kept at or above this
 ONE, ALL = np.uint64(1), np.uint64(2**64 - 1)
+MOST_BYTES = 5  # of a symbol, whose total is at most 2^40
 SPARE = 16  # bytes that an output needs besides those of its symbols
 
 
@@ -35,7 +36,7 @@ def encode(starts: ArrayLike, sizes: ArrayLike, bits: int = 16) -> bytes:
     total = _total(bits)
     if np.any((starts < 0) | (sizes < 1) | (sizes > total - starts)):
         raise ValueError(f"Every share has to be non-empty and inside [0, {total}); check the model's counts.")
-    out = np.zeros(len(starts) * (MOST_BITS // 8) + SPARE, np.uint8)
+    out = np.zeros(MOST_BYTES * len(starts) + SPARE, np.uint8)
     return out[: _encode(starts.astype(np.uint64), sizes.astype(np.uint64), np.uint64(total), out)].tobytes()
 
 
