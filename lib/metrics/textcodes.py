@@ -4,8 +4,8 @@
     blob = code.encode("Ada has 14 coins.")     len(blob) is the cost, code.decode(blob) the text again
 
 `utf8` and `deflate` need nothing beforehand; `deflate_dict` and `zstd_dict` need a dictionary that both sides hold,
-learned by `fit`, and `side_bytes` is its size. The texts given to `fit` have to be training texts: a dictionary that has
-seen a test text codes it in a few bytes, which nobody who sends it could do. What can be varied about a dictionary is
+learned by `fit`, and `side_bytes` is its size. The texts given to `fit` have to be training texts: a dictionary that
+has seen a test text codes it in a few bytes, which no real sender could do. What can be varied about a dictionary is
 chosen on the last tenth of those texts, so a caller has no settings to tune on anything else.
 
 The frames carry nothing that both sides know: deflate without zlib's header and checksum, zstandard without magic
