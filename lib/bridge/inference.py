@@ -1,0 +1,256 @@
+"""What a message saves at inference (4c): text against messages, over the same questions, with answers of one length.
+
+Rows, by `protocol`:
+
+* `latency`, one per timed batch: `arm` (`text`, or the name of a bridge), `tokens` (soft tokens; null for the text),
+  `batch_size`, `batch`, `repeat`, `order` (place among all timed batches), seconds of each stage as `<stage>_s` (see
+  `lib.bridge.inference_stages`; 0 where an arm has no such stage), means over the batch of `sent_bytes` (UTF-8, or
+  the frame) and `context_tokens` (positions that the target reads), `padded_tokens` (with padding), `new_tokens`,
+  `device` (what it ran on). Links are not waited for: their time is bytes over bandwidth (`lib.figures.inference`).
+* `memory`, one per batch that was measured, untimed: `kv_prefill_bytes`, `kv_bytes` (the target's cache, read off its
+  tensors when the prompt is read and at the end), `peak_bytes` (the most that the target's side held beside the
+  weights), `source_peak_bytes` (the source's side), `source_kv_bytes` (the cache that the source has if it goes on
+  itself), `weight_bytes` (of the models that the arm needs), `measured_by`.
+* `quality`, one per arm: `n`, `accuracy`, `correct` (0 and 1 per question), `capped` of the same forced answers, cut
+  where they end by themselves.
+* `breakeven`, one per bridge, pair and length of text (`text_tokens`): FLOPs (`lib.bridge.inference_flops`),
+  `affordable` and `ratio`. `pair` is `here`, or `plan` for the plan's own models by their published sizes; `measured`
+  marks the mean length of the questions at hand.
+* `serving`, one per arm, batch size and repeat, from vLLM (`backend="vllm"`): what `lib.bridge.serving` says.
+
+Batches hold questions of similar length, so that padding costs the text little. Batches of all sizes are timed in
+random order, the arms of one right after another, in random order too.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from lib import provenance
+from lib.bridge import chosen, evaluation, live_memory, serving
+from lib.bridge import inference_flops as flops
+from lib.bridge import inference_stages as stages
+from lib.bridge.chosen import Chosen
+from lib.bridge.decoding import Written
+from lib.bridge.inference_stages import Answered, Clock, Setting
+from lib.bridge.pair import prompt
+from lib.bridge.tasks import Item
+from lib.metrics.cost import ModelShape
+from lib.models.bridge import Bridge
+from lib.params import ParameterError
+from lib.params.inference import Inference
+
+TEXT = "text"  # the arm that sends the question itself
+MEASURED = 4  # batches of each size whose memory is measured; they also warm up what is timed
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way for questions to reach the target: as text, or over a bridge."""
+
+    name: str
+    bridge: Bridge | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"arm": self.name, "tokens": self.bridge.shape.soft_tokens if self.bridge else None}
+
+    def send(self, setting: Setting, clock: Clock, questions: Sequence[str]) -> list[bytes]:
+        """What goes over the link for each question of a batch."""
+        if self.bridge is None:
+            return [question.encode() for question in questions]
+        return stages.send(setting, clock, self.bridge, questions)
+
+    def read(self, setting: Setting, clock: Clock, sent: Sequence[bytes]) -> Answered:
+        """What the target makes of it."""
+        if self.bridge is None:
+            return stages.read_text(setting, clock, [text.decode() for text in sent])
+        return stages.read_message(setting, clock, self.bridge, sent)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a run is made of."""
+
+    params: Inference
+    setting: Setting
+    arms: list[Arm]
+    items: list[Item]  # sorted by the length of their prompts
+
+    def batches(self, size: int) -> list[list[Item]]:
+        """Whole batches of neighbours; what is left over is left out."""
+        return [self.items[i : i + size] for i in range(0, len(self.items) - size + 1, size)]
+
+
+def load(params: Inference) -> Study:
+    """Models, bridges and questions; ParameterError, one sentence, where they do not fit together."""
+    bridges = [chosen.params(name, params.runs_dir) for name in params.bridges]
+    chosen.same_pair(bridges)
+    first: Chosen = bridges[0]
+    items = first.items("test", params.samples)
+    if len(items) < max(params.batches):
+        raise ParameterError(
+            f"{len(items)} test questions fill no batch of {max(params.batches)}: ask for smaller ones."
+        )
+    pair = first.pair()
+    setting = Setting(pair, first.task(), params.new_tokens, params.codec)
+    items.sort(key=lambda item: len(prompt(pair.target, setting.task, item.question)))
+    trained = zip(params.bridges, bridges, strict=True)
+    return Study(params, setting, [Arm(TEXT), *(Arm(name, one.bridge(pair)) for name, one in trained)], items)
+
+
+def run(study: Study, respond: Callable[..., None], folder: Path) -> Iterator[dict[str, Any]]:
+    """Measure; yields rows as they are there. respond: called with what each arm answers to every question."""
+    if study.params.backend == "vllm":
+        yield from _served(study, folder)
+        return
+    yield from _memory(study)
+    yield from _quality(study, respond)
+    yield from _latency(study)
+    yield from _breakeven(study)
+
+
+def _latency(study: Study) -> Iterator[dict[str, Any]]:
+    chance, setting, device = random.Random(study.params.seed), study.setting, _device(study)
+    batches = [(size, i, batch) for size in study.params.batches for i, batch in enumerate(study.batches(size))]
+    plan = [
+        (repeat, *batch) for repeat in range(study.params.repeats) for batch in chance.sample(batches, len(batches))
+    ]
+    with tqdm(total=len(plan) * len(study.arms), desc="timed batches", unit="batch", file=sys.stderr) as bar:
+        for repeat, size, number, batch in plan:
+            for arm in chance.sample(study.arms, len(study.arms)):
+                clock = Clock(setting.device)
+                sent = arm.send(setting, clock, [item.question for item in batch])
+                answered = arm.read(setting, clock, sent)
+                yield (
+                    {"protocol": "latency"}
+                    | arm.about
+                    | {
+                        "batch_size": size,
+                        "batch": number,
+                        "repeat": repeat,
+                        "order": bar.n,
+                        **{f"{stage}_s": seconds for stage, seconds in clock.seconds.items()},
+                        "sent_bytes": float(np.mean([len(one) for one in sent])),
+                        "context_tokens": float(np.mean(answered.context_tokens)),
+                        "padded_tokens": answered.padded_tokens,
+                        "new_tokens": answered.tokens.shape[1],
+                        "device": device,
+                    }
+                )
+                bar.update()
+
+
+def _memory(study: Study) -> Iterator[dict[str, Any]]:
+    chance = random.Random(study.params.seed)
+    for size in study.params.batches:
+        batches = list(enumerate(study.batches(size)))
+        for number, batch in chance.sample(batches, min(MEASURED, len(batches))):
+            questions = [item.question for item in batch]
+            for arm in study.arms:
+                yield (
+                    {"protocol": "memory"}
+                    | arm.about
+                    | {"batch_size": size, "batch": number}
+                    | _held(study, arm, questions)
+                )
+
+
+def _held(study: Study, arm: Arm, questions: Sequence[str]) -> dict[str, Any]:
+    """Bytes that one batch holds on either side."""
+    setting, clock = study.setting, Clock(study.setting.device)
+    pair, bridge = setting.pair, arm.bridge
+    sent, sending = live_memory.peak(lambda: arm.send(setting, clock, questions), setting.device)
+    answered, reading = live_memory.peak(lambda: arm.read(setting, clock, sent), setting.device)
+    weights = _weights(pair.target.model)
+    if bridge is not None:
+        weights += _weights(setting.front) + _weights(bridge)
+    return {
+        "kv_prefill_bytes": answered.kv_prefill_bytes,
+        "kv_bytes": answered.kv_bytes,
+        "peak_bytes": reading,
+        "source_peak_bytes": sending if bridge else 0,
+        "source_kv_bytes": stages.source_cache(setting, questions) if bridge else 0,
+        "weight_bytes": weights,
+        "measured_by": "CUDA's allocator" if setting.device.type == "cuda" else "live tensors",
+    }
+
+
+def _quality(study: Study, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
+    """Forced answers, cut where they end by themselves, judged as in 4a (decoded plainly, messages as they arrive)."""
+    setting, reader = study.setting, study.setting.pair.reader
+    for arm in study.arms:
+        rows, size = [], max(study.params.batches)
+        for begin in range(0, len(study.items), size):
+            questions = [item.question for item in study.items[begin : begin + size]]
+            clock = Clock(setting.device)
+            rows += arm.read(setting, clock, arm.send(setting, clock, questions)).tokens.tolist()
+        ends = [next((i for i, token in enumerate(row) if token in reader.stop_ids), None) for row in rows]
+        texts = [
+            reader.tokenizer.decode(row[:end], skip_special_tokens=True) for row, end in zip(rows, ends, strict=True)
+        ]
+        respond(arm=arm.name, texts=texts)
+        written = Written(texts, [end is None for end in ends], [0] * len(rows))
+        score = evaluation.score(setting.task, study.items, written)
+        yield (
+            {"protocol": "quality"} | arm.about | {name: score[name] for name in ("n", "accuracy", "correct", "capped")}
+        )
+
+
+def _breakeven(study: Study) -> Iterator[dict[str, Any]]:
+    pair, task = study.setting.pair, study.setting.task
+    around = len(pair.reader.bos) + len(pair.reader.anchor)
+    mean = round(np.mean([len(prompt(pair.target, task, item.question)) for item in study.items]) - around)
+    source = flops.front(ModelShape.of(pair.source.model), pair.layer)
+    for arm in study.arms[1:]:
+        sizes = flops.Sizes(source, ModelShape.of(pair.target.model), arm.bridge.shape, around)
+        for row in flops.curve(sizes, mean):
+            yield {"protocol": "breakeven", "pair": "here"} | arm.about | row
+    for soft_tokens in flops.PLANNED:
+        about = {"pair": "plan", "arm": f"the plan's {soft_tokens} tokens", "tokens": soft_tokens}
+        for row in flops.curve(flops.plan(soft_tokens), flops.PLAN_TEXT):
+            yield {"protocol": "breakeven"} | about | row
+
+
+def _served(study: Study, folder: Path) -> Iterator[dict[str, Any]]:
+    """Text and messages through vLLM; the messages are made beforehand."""
+    setting, params = study.setting, study.params
+    questions = [item.question for item in study.items]
+    prompts: dict[str, Any] = {TEXT: [prompt(setting.pair.target, setting.task, question) for question in questions]}
+    for arm in study.arms[1:]:
+        frames = [arm.send(setting, Clock(setting.device), [question])[0] for question in questions]
+        prompts[arm.name] = [stages.embedded(setting, arm.bridge, frame) for frame in frames]
+    rows = serving.serve(
+        setting.pair.target.name,
+        prompts,
+        params.new_tokens,
+        params.batches,
+        params.repeats,
+        log=folder / "log.txt",
+        threads=params.threads,
+        seed=params.seed,
+    )
+    arms = {arm.name: arm for arm in study.arms}
+    for row in rows:
+        kept = {name: value for name, value in row.items() if name not in ("kind", "batch", "tokens")}
+        yield {"protocol": "serving"} | kept | arms[row["kind"]].about | {"batch_size": row["batch"]}
+
+
+def _weights(model: nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
+
+
+def _device(study: Study) -> str:
+    if study.setting.device.type == "cuda":
+        return torch.cuda.get_device_name(study.setting.device)
+    return f"{provenance.cpu_name()}, {study.params.threads} thread" + ("s" if study.params.threads > 1 else "")
