@@ -1,0 +1,423 @@
+"""The wire format: every byte as documented, every value within half a step, and no other frame accepted."""
+
+import math
+import struct
+import subprocess
+import sys
+import tracemalloc
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.models import wire, wire_entropy
+from lib.models.wire import BITS, CODECS, FLOATS, WireError
+from tests import wire_reader
+from tests.wire_reader import sealed
+
+KINDS = [(codec, "fp32") for codec in CODECS] + [(codec, "fp16") for codec in BITS]
+each_kind = pytest.mark.parametrize(("codec", "scales"), KINDS)
+HALF = 0.5 + 2.0**-16  # of a step: quotients up to 127 are rounded to fp32 before they are rounded to codes
+
+
+SENT = np.array([[0.5, -1.5, 3.0], [0.0, 0.25, -2.75]], np.float32)
+GOLDEN = {  # frame: codec, scales, group, entropy coding
+    "52570100070000000203030000003f0000c0bf00004040000000000000803e000030c0413a2080d66292": ("fp32", "fp32", 32, False),
+    "5257010107000000020303003800be00420000003480c1413a2096de31e9": ("fp16", "fp32", 32, False),
+    "5257010207000000020303003fc0bf40400000803e30c0413a208fda102f": ("bf16", "fp32", 32, False),
+    "5257010307000000020304038083c13c0063b13c15c17f000c81413a204198e920": ("int8", "fp32", 4, False),
+    "525701140700000002030403322eae2d45fc014308413a20d3f3d698": ("int6", "fp16", 4, False),
+    "52570105070000000203ac0203006edb3ed107a1413a20dfc6908d": ("int4", "fp32", 300, False),
+    "525701160700000002032003003cf08002413a2051aab7ab": ("int3", "fp16", 32, False),
+    "5257010707000000020303030000404000003040100c413a20ec9ff95f": ("int2", "fp32", 3, False),
+    "5257013707000000020320030042c0413a20b4f560ce": ("int2", "fp16", 32, True),
+    "525701050700000002032003006edb3ed107a1413a206efb1692": ("int4", "fp32", 32, True),
+}
+
+
+def normal(*shape, seed=0, scale=1.0):
+    return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+@st.composite
+def messages(draw):
+    """Normal messages of all sizes, with groups of zeros, spikes and tiny values."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    array = rng.standard_normal((draw(st.integers(1, 12)), draw(st.integers(1, 40)))).astype(np.float32)
+    array *= np.float32(10.0 ** draw(st.integers(-3, 4)))
+    kind = draw(st.sampled_from(["plain", "zeros", "spike", "ties"]))
+    if kind == "zeros":
+        array[rng.random(array.shape[0]) < 0.6] = 0
+    if kind == "spike":
+        array[0, 0] = 60000.0
+    if kind == "ties":
+        array = np.round(array * 2) / 2
+    return array
+
+
+def steps(array, codec, group, scales):
+    """Float64 [tokens, width]: the scale of each value's group, read out of the frame by struct."""
+    frame = wire.encode(array, codec, group=group, scales=scales, anchor="")
+    head, size = wire.sizes(*array.shape, codec, group=group, scales=scales, anchor=""), 2 if scales == "fp16" else 4
+    stored = np.frombuffer(frame[head.header : head.header + head.scales], f"<f{size}").astype(np.float64)
+    return np.repeat(stored, group)[: array.size].reshape(array.shape)
+
+
+class TestValues:
+    @settings(max_examples=150, deadline=None)
+    @given(messages(), st.sampled_from(list(BITS)), st.sampled_from(["fp32", "fp16"]), st.integers(1, 70))
+    def test_no_value_is_off_by_more_than_half_a_step(self, array, codec, scales, group):
+        found = wire.decode(wire.encode(array, codec, group=group, scales=scales))
+        step = steps(array, codec, group, scales)
+        assert np.all(np.abs(found - array.astype(np.float64)) <= HALF * step)
+        assert found.shape == array.shape and found.dtype == np.float32
+
+    @settings(max_examples=100, deadline=None)
+    @given(messages(), st.sampled_from(list(BITS)), st.sampled_from(["fp32", "fp16"]), st.integers(1, 70))
+    def test_a_scale_is_the_least_of_its_kind_that_reaches_the_largest_value(self, array, codec, scales, group):
+        bits, least = (17, Fraction(1, 2**126)) if scales == "fp32" else (11, Fraction(1, 2**14))
+        q = 2 ** (BITS[codec] - 1) - 1
+        flat, step = array.ravel(), steps(array, codec, group, scales).ravel()
+        for first in range(0, len(flat), group):
+            largest, scale = Fraction(float(np.abs(flat[first : first + group]).max())), Fraction(step[first])
+            if largest == 0:
+                assert scale == 0
+                continue
+            unit = Fraction(2) ** (math.frexp(scale)[1] - bits)  # of the last place of `bits` significant bits
+            assert (scale / unit).denominator == 1
+            assert scale * q >= largest
+            assert scale == least or (scale - unit) * q < largest
+
+    @settings(max_examples=100, deadline=None)
+    @given(messages(), st.sampled_from(KINDS), st.integers(1, 70), st.booleans())
+    def test_sending_what_arrived_changes_nothing(self, array, kind, group, entropy):
+        given = {"codec": kind[0], "scales": kind[1], "group": group, "entropy": entropy}
+        once = wire.decode(wire.encode(array, **given))
+        np.testing.assert_array_equal(wire.decode(wire.encode(once, **given)), once)
+
+    @pytest.mark.parametrize("codec", FLOATS)
+    def test_float_codecs_round_as_torch_does(self, codec):
+        torch = pytest.importorskip("torch")
+        types = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+        exponents = np.random.default_rng(1).integers(-20, 15, (40, 50))
+        array = (normal(40, 50) * 2.0**exponents).astype(np.float32)
+        array[0, :6] = 1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11, -0.0, 2.0**-24  # ties, subnormal
+        found = wire.decode(wire.encode(array, codec))
+        np.testing.assert_array_equal(found, torch.from_numpy(array).to(types[codec]).float().numpy())
+        assert np.signbit(found[0, 4])
+
+    @each_kind
+    def test_layout_and_type_of_the_input_do_not_matter(self, codec, scales):
+        torch = pytest.importorskip("torch")
+        array = normal(6, 10).astype(np.float16).astype(np.float32)  # exact in all the types below
+        frame = wire.encode(array, codec, scales=scales)
+        given = [array.astype(np.float64), array.astype(np.float16), np.asfortranarray(array), array[::-1][::-1]]
+        given += [array.tolist(), array.astype(">f4"), np.repeat(array, 2, axis=1)[:, ::2]]
+        given += [torch.tensor(array, dtype=kind, requires_grad=True) for kind in (torch.float32, torch.float64)]
+        given += [torch.tensor(array).half(), torch.tensor(array.T.copy()).T]
+        for one in given:
+            assert wire.encode(one, codec, scales=scales) == frame
+        coarse = torch.tensor(array).bfloat16()
+        assert wire.encode(coarse, codec, scales=scales) == wire.encode(coarse.float().numpy(), codec, scales=scales)
+
+    @pytest.mark.parametrize("codec", BITS)
+    def test_extreme_magnitudes_are_kept_or_refused(self, codec):
+        q = 2 ** (BITS[codec] - 1) - 1
+        for value in (2.0**-149, 2.0**-126, 1e-30, 1e38, 3.3e38):
+            array = np.array([[value, -value, 0]], np.float32)
+            found = wire.decode(wire.encode(array, codec))
+            assert np.all(np.abs(found - array) <= HALF * max(abs(float(array[0, 0])) / q * (1 + 2.0**-16), 2.0**-126))
+        with pytest.raises(WireError, match="too large"):
+            wire.encode([[70000.0 * q]], codec, scales="fp16")
+        tiny = wire.decode(wire.encode([[1e-6, 1.0]], codec, scales="fp16", group=1))
+        assert abs(tiny[0, 0]) <= HALF * 2.0**-14 and abs(tiny[0, 1] - 1) < 1e-3
+
+
+def plain_numpy(array, bits, group):
+    """Scales (fp32) and body of an integer codec, a value at a time, packed by np.packbits."""
+    flat, q, codes, scales = array.ravel(), 2 ** (bits - 1) - 1, [], []
+    for first in range(0, len(flat), group):
+        least = float(np.abs(flat[first : first + group]).max()) / q
+        unit = 2.0 ** (np.frexp(least)[1] - 17)
+        scale = np.float32(np.ceil(least / unit) * unit)
+        scales.append(scale)
+        codes += [int(np.rint(value / scale)) if scale else 0 for value in flat[first : first + group]]
+    one = ((np.array(codes)[:, None] >> np.arange(bits)) & 1).astype(np.uint8)
+    return np.array(scales, "<f4").tobytes() + np.packbits(one.ravel(), bitorder="little").tobytes()
+
+
+class TestBytes:
+    @settings(max_examples=150, deadline=None)
+    @given(messages(), st.sampled_from(KINDS), st.integers(1, 300), st.text(max_size=200), st.booleans())
+    def test_an_independent_reader_finds_what_was_sent(self, array, kind, group, anchor, entropy):
+        codec, scales = kind
+        frame = wire.encode(array, codec, scales=scales, group=group, anchor=anchor, bridge=0xABCD1234, entropy=entropy)
+        told, own = wire_reader.read(frame), wire.read(frame, 0xABCD1234)
+        np.testing.assert_array_equal(np.array(told["values"]), own.array)
+        assert (told["codec"], told["bridge"], told["anchor"]) == (codec, 0xABCD1234, anchor)
+        assert told["group"] == own.group == (0 if codec in FLOATS else group)
+        assert (told["coded"], anchor, scales * (codec in BITS)) == (own.coded, own.anchor, own.scales)
+
+    @settings(max_examples=80, deadline=None)
+    @given(messages(), st.sampled_from(list(BITS)), st.integers(1, 70))
+    def test_scales_and_codes_are_those_of_plain_numpy(self, array, codec, group):
+        sizes = wire.sizes(*array.shape, codec, group=group)
+        frame = wire.encode(array, codec, group=group)
+        told = frame[sizes.header : sizes.header + sizes.scales + sizes.codes]
+        assert told == plain_numpy(array, BITS[codec], group)
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.sampled_from(KINDS), st.integers(1, 300), st.integers(1, 40), st.integers(1, 20000), st.text(max_size=200)
+    )
+    def test_sizes_are_exact(self, kind, tokens, width, group, anchor):
+        codec, scales = kind
+        found = wire.sizes(tokens, width, codec, group=group, scales=scales, anchor=anchor)
+        assert found.total == len(wire.encode(normal(tokens, width), codec, group=group, scales=scales, anchor=anchor))
+        n, bits = tokens * width, int(codec.removeprefix("int")) if codec in BITS else 8 * FLOATS[codec]
+        assert found.codes == -(-n * bits // 8)
+        assert found.scales == (-(-n // group) * (4 if scales == "fp32" else 2) if codec in BITS else 0)
+        numbers = [tokens, width, len(anchor.encode()), *([group] if codec in BITS else [])]
+        assert found.header == 8 + sum(1 + (k > 127) + (k > 16383) for k in numbers)
+        assert (found.anchor, found.checksum) == (len(anchor.encode()), 4)
+
+    def test_sizes_of_the_published_plan(self):
+        """Codes and scales as its formula says; its 16 bytes of metadata and 8 of anchor are 17 and 8 here."""
+        published = {32: (147_480, 114_712, 81_944), 48: (221_208, 172_056, 122_904), 64: (294_936, 229_400, 163_864)}
+        for tokens, planned in published.items():
+            found = [wire.sizes(tokens, 4096, codec).total for codec in ("int8", "int6", "int4")]
+            assert found == [size + 1 for size in planned]
+        assert wire.sizes(16, 6, "int4").total == 16 + 8 + 12 + 48
+
+    @pytest.mark.parametrize("frame", GOLDEN)
+    def test_the_format_stays_what_it_is(self, frame):
+        codec, scales, group, entropy = GOLDEN[frame]
+        found = wire.encode(SENT, codec, scales=scales, group=group, bridge=7, anchor="A: ", entropy=entropy)
+        assert found.hex() == frame
+
+
+@pytest.mark.parametrize("codec", BITS)
+def test_torchao_quantises_alike(codec):
+    """Its symmetric affine quantiser in blocks; its scale is not rounded up, so a code may differ where it is a tie."""
+    torch = pytest.importorskip("torch")
+    primitives = pytest.importorskip("torchao.quantization.quant_primitives")
+    array = torch.from_numpy(normal(16, 64, seed=3))
+    q = 2 ** (BITS[codec] - 1) - 1
+    scale, zero = primitives.choose_qparams_affine(
+        array, primitives.MappingType.SYMMETRIC, (1, 32), torch.int8, -q, q, scale_dtype=torch.float32
+    )
+    codes = primitives.quantize_affine(array, (1, 32), scale, zero, torch.int8, -q, q)
+    theirs = primitives.dequantize_affine(codes, (1, 32), scale, zero, torch.int8, -q, q).numpy()
+    ours = wire.decode(wire.encode(array, codec))
+    np.testing.assert_allclose(steps(array.numpy(), codec, 32, "fp32")[:, ::32], scale.numpy(), rtol=2.0**-15)
+    close = np.isclose(ours, theirs, rtol=2.0**-15, atol=1e-7)
+    assert close.mean() >= 0.999
+
+
+class TestEntropyCoding:
+    @each_kind
+    def test_it_changes_the_length_and_nothing_else(self, codec, scales):
+        array = normal(16, 16)
+        plain, coded = (wire.read(wire.encode(array, codec, scales=scales, entropy=e)) for e in (False, True))
+        np.testing.assert_array_equal(plain.array, coded.array)
+        assert coded.coded and not plain.coded
+
+    @pytest.mark.parametrize(("codec", "most"), [("int8", 0.99), ("int6", 0.97), ("int4", 0.93), ("int2", 0.6)])
+    def test_it_gains_from_the_first_values_of_a_small_message(self, codec, most):
+        n, found = 16 * 6, []
+        for seed in range(30):
+            frame = wire.encode(normal(16, 6, seed=seed), codec, entropy=True)
+            found.append(len(frame) - wire.sizes(16, 6, codec).total)
+        assert np.mean(found) <= (most - 1) * n * BITS[codec] / 8
+
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_it_is_not_used_where_it_does_not_shorten_the_frame(self, codec):
+        unlikely = np.array([[2.0**100, -0.9 * 2.0**-3, 0.8, -0.1]], np.float32)[:, 1 if codec == "fp16" else 0 :]
+        if codec in BITS:
+            unlikely = np.array([[1.0, 0.9, -0.9, 0.85]], np.float32)
+        for array in (unlikely, np.zeros((200, 200), np.float32)):  # of zeros, one byte would stand for too many values
+            assert wire.encode(array, codec, entropy=True) == wire.encode(array, codec)
+
+    def test_the_length_is_that_of_its_model(self):
+        array = normal(32, 32)
+        counts = wire_entropy.code_counts(7, 32).astype(float)
+        codes = np.rint(array / steps(array, "int4", 32, "fp32")).astype(int).ravel() + 7
+        ideal = 0.0
+        for code in codes:
+            ideal -= np.log2(counts[code] / counts.sum()) / 8
+            counts[code] += 32
+        sizes = wire.sizes(32, 32, "int4")
+        body = len(wire.encode(array, "int4", entropy=True)) - sizes.total + sizes.codes
+        assert ideal - 1 <= body <= ideal + 1
+
+    @pytest.mark.parametrize("top", [1, 3, 7, 31, 127])
+    @pytest.mark.parametrize("group", [1, 2, 32, 4096, 2**32 - 1])
+    def test_counts_begin_symmetric_positive_and_of_the_stated_weight(self, top, group):
+        counts = wire_entropy.code_counts(top, group)
+        assert len(counts) == 2 * top + 1 and np.array_equal(counts, counts[::-1])
+        assert counts.min() > 0
+        assert abs(counts.sum() - 32 * 256) <= 2 * top + 2
+
+
+def refused(frame, said, bridge=None):
+    with pytest.raises(WireError, match=said):
+        wire.decode(frame, bridge)
+
+
+def frame_of(codec="int4", array=None, **given):
+    return wire.encode(normal(3, 5) if array is None else array, codec, **{"group": 4, "anchor": "A: ", **given})
+
+
+def changed(frame, place, *new):
+    """The frame with other bytes at `place` and a right checksum."""
+    return sealed(frame[:place] + bytes(new) + frame[place + len(new) : -4])
+
+
+class TestRefusal:
+    @each_kind
+    def test_of_every_truncation_and_every_flipped_bit(self, codec, scales):
+        for entropy in (False, True):
+            frame = frame_of(codec, scales=scales, entropy=entropy)
+            for end in range(len(frame)):
+                refused(frame[:end], "cut short|checksum")
+            for bit in range(8 * len(frame)):
+                flipped = bytearray(frame)
+                flipped[bit // 8] ^= 1 << bit % 8
+                refused(flipped, "begin with|version|checksum")
+
+    @each_kind
+    def test_of_truncations_and_trailing_bytes_behind_a_right_checksum(self, codec, scales):
+        frame = frame_of(codec, scales=scales, array=normal(20, 20))
+        for end in [*range(60), len(frame) - 5]:
+            refused(sealed(frame[:end]), "cut|fit")
+        for more in (b"\0", b"\xff", b"abcd" * 10):
+            refused(frame + more, "checksum")
+            refused(sealed(frame[:-4] + more), "cut|fit")
+
+    def test_of_what_is_no_frame(self):
+        for other in ("text", None, 3, [1, 2]):
+            refused(other, "A frame is bytes")
+        refused(b"", "at least 15 bytes, and this has 0")
+        refused(b"PK" + frame_of()[2:], "no frame")
+
+    def test_of_another_version(self):
+        refused(changed(frame_of(), 2, 2), "version 2.*version 1")
+
+    @pytest.mark.parametrize("byte", [0x08, 0x0F, 0x45, 0x85, 0x10, 0x12])
+    def test_of_unknown_codecs_and_flags(self, byte):
+        refused(changed(frame_of(), 3, byte), f"{byte:#04x}")
+
+    def test_of_a_foreign_bridge(self):
+        frame = frame_of(bridge=0x1234)
+        np.testing.assert_array_equal(wire.decode(frame), wire.decode(frame, 0x1234))
+        refused(frame, "bridge 00001234, not 00000005", bridge=5)
+
+    @pytest.mark.parametrize("place", [8, 9, 10])
+    def test_of_shapes_with_nothing_in_them(self, place):
+        refused(changed(frame_of(), place, 0), "where 0 cannot be")
+
+    @pytest.mark.parametrize(
+        "number",
+        [b"\xff\xff\xff\xff\x0f", b"\xff\xff\xff\xff\x7f", b"\x80" * 5 + b"\1", b"\x83\0", b"\x80\x80\0", b"\xff" * 9],
+    )
+    @pytest.mark.parametrize("place", range(4))
+    @pytest.mark.parametrize("coded", [0, 32])
+    def test_of_absurd_and_overlong_numbers_without_allocating(self, number, place, coded):
+        frame = frame_of()
+        wrong = frame[:3] + bytes([frame[3] | coded]) + frame[4 : 8 + place] + number + frame[9 + place : -4]
+        tracemalloc.start()
+        try:
+            refused(sealed(wrong), "fit|overlong|cut|before or after")
+            assert tracemalloc.get_traced_memory()[1] < 50_000
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, -0.0, 1e-40, 1.1, 3e38])
+    def test_of_scales_that_no_sender_writes(self, bad):
+        frame = frame_of("int8")
+        refused(changed(frame, 12, *struct.pack("<f", bad)), "scale")
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, -0.0, 2.0**-15])
+    def test_of_half_scales_that_no_sender_writes(self, bad):
+        refused(changed(frame_of("int8", scales="fp16"), 12, *struct.pack("<e", bad)), "scale")
+
+    @pytest.mark.parametrize(
+        ("codec", "lowest"), [("int8", 0x80), ("int6", 0x20), ("int4", 8), ("int3", 4), ("int2", 2)]
+    )
+    def test_of_the_code_that_has_no_opposite(self, codec, lowest):
+        frame = frame_of(codec, array=np.zeros((3, 5), np.float32))
+        refused(changed(frame, 28, lowest), f"code below -{2 ** (BITS[codec] - 1) - 1}")
+        assert not wire.decode(changed(frame, 28, lowest - 1)).any()
+
+    @pytest.mark.parametrize("codec", ["int6", "int4", "int3", "int2"])
+    def test_of_bits_behind_the_last_code(self, codec):
+        frame = frame_of(codec)
+        last = len(frame) - 4 - 3 - 1
+        for bit in range(15 * BITS[codec] % 8, 8):
+            refused(changed(frame, last, frame[last] | 1 << bit), "behind its last code")
+
+    @pytest.mark.parametrize(("codec", "bits"), [("fp32", 0x7F800000), ("fp16", 0xFE00), ("bf16", 0x7FC0)])
+    def test_of_values_that_are_not_finite(self, codec, bits):
+        frame = frame_of(codec)
+        refused(changed(frame, 11, *bits.to_bytes(FLOATS[codec], "little")), "not finite")
+
+    def test_of_an_anchor_that_is_no_text(self):
+        frame = frame_of()
+        refused(changed(frame, len(frame) - 5, 0xFF), "UTF-8")
+
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_of_coded_bodies_that_go_on_behind_the_last_value(self, codec):
+        frame = frame_of(codec, array=normal(20, 20), entropy=True, anchor="")
+        assert wire.read(frame).coded
+        for more in (b"\0", b"\1", b"abcd" * 10):
+            refused(sealed(frame[:-4] + more), "before or after its last value")
+        refused(sealed(frame[:30]), "fit")
+
+    @pytest.mark.parametrize(
+        ("array", "said"),
+        [
+            ([1.0, 2.0], r"matrix \[tokens, width\], not float64 \[2\]"),
+            (np.zeros((2, 0)), "matrix"),
+            (np.zeros((0, 2)), "matrix"),
+            (np.zeros((1, 2, 3)), "matrix"),
+            (np.zeros((2, 3), int), "int64"),
+            (np.zeros((2, 3), complex), "complex128"),
+            ([["a"]], "matrix"),
+            ([[np.nan, 0]], "not finite"),
+            ([[np.inf, 0]], "not finite"),
+            ([[1e300, 0]], "not finite in float32"),
+        ],
+    )
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_of_messages_that_are_none(self, array, said, codec):
+        with pytest.raises(WireError, match=said):
+            wire.encode(array, codec)
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"codec": "int5"}, "no codec 'int5'; choose one of fp32"),
+            ({"scales": "bf16"}, "no scale type 'bf16'"),
+            ({"group": 0}, "group from 1"),
+            ({"group": 2**32}, "group from 1"),
+            ({"bridge": -1}, "bridge from 0"),
+            ({"bridge": 2**32}, "bridge from 0"),
+            ({"anchor": "\ud800"}, "UTF-8"),
+        ],
+    )
+    def test_of_arguments_that_a_frame_cannot_hold(self, given, said):
+        with pytest.raises(WireError, match=said):
+            wire.encode([[1.0]], **{"codec": "int4", **given})
+
+    @pytest.mark.parametrize(("codec", "value"), [("fp16", 65520.0), ("bf16", 3.4e38)])
+    def test_of_values_that_a_float_codec_rounds_to_infinity(self, codec, value):
+        with pytest.raises(WireError, match=f"too large for {codec}"):
+            wire.encode([[value]], codec)
+        assert np.isfinite(wire.decode(wire.encode([[value * 0.99]], codec))).all()
+
+
+def test_the_wire_needs_no_model_stack():
+    code = "import sys, lib.models.wire; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
