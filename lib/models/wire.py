@@ -61,6 +61,7 @@ from lib.models.wire_header import (
     FLOATS,
     MAGIC,
     MOST,
+    MOST_PER_BYTE,
     SCALES,
     SHORTEST,
     VERSION,
@@ -69,7 +70,20 @@ from lib.models.wire_header import (
     parse,
 )
 
-__all__ = ["BITS", "CODECS", "FLOATS", "SCALES", "Message", "Sizes", "WireError", "decode", "encode", "read", "sizes"]
+__all__ = [
+    "BITS",
+    "CODECS",
+    "FLOATS",
+    "MOST_PER_BYTE",
+    "SCALES",
+    "Message",
+    "Sizes",
+    "WireError",
+    "decode",
+    "encode",
+    "read",
+    "sizes",
+]
 
 ANCHOR = "Answer: "  # as in `lib.models.bridge_reader`, which needs torch
 
