@@ -55,9 +55,10 @@ def codecs(table: pd.DataFrame) -> pd.DataFrame:
 def texts(table: pd.DataFrame) -> pd.DataFrame:
     """Per text coder: bytes of a question, whether every question came back, what both sides must hold, and after how
     many messages that has paid for itself against plain UTF-8; last the entropy, which no code can undercut."""
-    part = table[table.protocol == "text"].set_index("coder")
+    part = table[table.protocol == "text"]
     if part.empty:
-        return part
+        return pd.DataFrame()
+    part = part.set_index("coder")
     found = part[["bytes", "lossless", "side_bytes"]].assign(
         repaid_after=[
             breakeven.messages(side, size, part.bytes["utf8"])
@@ -70,7 +71,8 @@ def texts(table: pd.DataFrame) -> pd.DataFrame:
 
 def room(table: pd.DataFrame, group: int) -> pd.DataFrame:
     """How many numbers a message may have until its frame is longer than the text, by codec and text coder."""
-    coders = table[table.protocol == "text"].set_index("coder").bytes
+    texts = table[table.protocol == "text"]
+    coders = texts.set_index("coder").bytes if len(texts) else {}
     part = table[table.protocol == "message"].drop_duplicates(["codec", "scales"])
     rows = {
         (row.codec, row.scales): {

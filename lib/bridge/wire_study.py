@@ -32,7 +32,6 @@ from lib.bridge.pair import Encoded, Pair, encode
 from lib.metrics import textcodes
 from lib.models import lm_coder, wire
 from lib.models.bridge import Bridge
-from lib.models.hub import LoadedModel
 from lib.params.wire import Wire
 
 CHANGES = ("soft_tokens", "wire_dim", "noise_bits", "steps")  # of the bridge, where they are not 0
@@ -48,9 +47,9 @@ def run(params: Wire, chosen: Chosen, pair: Pair, respond: Callable[..., None]) 
     """Yield the rows of a bridge, its messages first; `respond` is called with what the target wrote to every item."""
     task = chosen.task()
     encoded = encode(pair, task, chosen.items("test", params.test))
-    about = {
+    world = {"task": task.name, "source": chosen.params.source, "target": chosen.params.target}
+    about = world | {
         "label_of": chosen.params.folder_label(),
-        "task": task.name,
         "tokens": chosen.params.soft_tokens,
         "width": chosen.params.wire_dim,
         "noise": chosen.params.noise_bits,
@@ -63,9 +62,10 @@ def run(params: Wire, chosen: Chosen, pair: Pair, respond: Callable[..., None]) 
             respond(seed=seed, codec=row["codec"], scales=row["scales"], texts=row.pop("texts"))
             yield {"protocol": "message"} | own | row
     if params.texts:
-        yield from texts(pair, chosen, encoded)
+        for row in texts(pair, chosen, encoded):
+            yield {"protocol": "text"} | world | row
         bits = task.entropy_bits() if task.entropy_bits else None
-        yield {"protocol": "floor", "task": task.name, "entropy_bytes": bits and bits / 8}
+        yield {"protocol": "floor", "entropy_bytes": bits and bits / 8} | world
     yield from geometry.rows(params.gsm8k)
 
 
@@ -107,8 +107,6 @@ def texts(pair: Pair, chosen: Chosen, encoded: Encoded) -> Iterator[dict[str, An
     plain = next(row for row in told if not row["decode_hygiene"])
     for coder, sizes, side, lossless in _coded(pair, chosen, asked):
         yield {
-            "protocol": "text",
-            "task": encoded.task.name,
             "coder": coder,
             "n": len(asked),
             "bytes": float(np.mean(sizes)),
@@ -132,15 +130,10 @@ def _coded(pair: Pair, chosen: Chosen, asked: Sequence[str]) -> Iterator[tuple[s
     vocabulary = len(source.tokenizer)
     frames = [textcodes.pack_ids(row, vocabulary) for row in ids]
     back = [source.tokenizer.decode(textcodes.unpack_ids(frame, vocabulary)) for frame in frames]
-    table = len(source.tokenizer.backend_tokenizer.to_str().encode())
-    yield "packed_ids", [len(frame) for frame in frames], table, back == list(asked)
+    yield "packed_ids", [len(frame) for frame in frames], lm_coder.table_bytes(source), back == list(asked)
     frames = lm_coder.encode(source, asked)
     back = lm_coder.decode(source, frames)
-    yield "lm", [len(frame) for frame in frames], table + _weights(source), back == list(asked)
-
-
-def _weights(lm: LoadedModel) -> int:
-    return sum(p.numel() * p.element_size() for p in lm.model.parameters())
+    yield "lm", [len(frame) for frame in frames], lm_coder.side_bytes(source), back == list(asked)
 
 
 def _mean_length(frames: Sequence[bytes]) -> float:

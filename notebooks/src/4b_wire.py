@@ -109,9 +109,9 @@ wire_report.room(table, run.params.group)
 # The best place is up and left. Lines are codecs of one bridge, points at the height of the text arm are text coders.
 
 # %%
-from lib.figures import wire, wire_geometry
+from lib.figures import wire_bytes, wire_geometry
 
-figures.show(wire.accuracy_against_bytes, table);
+figures.show(wire_bytes.against_bytes, table);
 
 # %% [markdown]
 # ## The plan's own sizes
