@@ -96,21 +96,34 @@ def throughput(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def speedups(rows: pd.DataFrame, bandwidth: float = 0.0) -> pd.DataFrame:
+    """Seconds of the text over those of each message on the same questions, in both accountings, by batch size."""
+    parts = []
+    for accounting, runs in ACCOUNTINGS.items():
+        text, messages = compared(latency(rows, bandwidth))
+        ratio = seconds(text, runs).to_numpy() / seconds(messages, runs).to_numpy()
+        parts.append(summarise(messages, ratio).assign(accounting=accounting, bandwidth=bandwidth))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compared(batches: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Batches of messages, and for each of them the same batch as text."""
+    messages = batches[batches.arm != TEXT].reset_index(drop=True)
+    text = batches[batches.arm == TEXT].set_index(CELL[1:]).loc[pd.MultiIndex.from_frame(messages[CELL[1:]])]
+    return text.reset_index(), messages
+
+
 def breakeven(rows: pd.DataFrame) -> pd.DataFrame:
     """What a source may cost, by measured seconds, for each message and batch size.
 
     `measure` "affordable": the time that a message saves but for the source's, and "ratio": the time of the source,
     both over the time in which the target reads the same questions as text. Writing the answer and links are left out.
     """
-    batches = latency(rows).set_index(CELL)
-    text = batches.loc[[TEXT]].droplevel("arm")
-    messages = batches.drop(TEXT, level="arm").reset_index("arm")
-    text = text.loc[messages.index]
-    target = text.target_prefill_s + text.target_tokenize_s
+    text, messages = compared(latency(rows))
+    target = text[[*READING]].sum(axis=1)
     rest = messages[[*SENDING, *RECEIVING, *READING]].sum(axis=1)
     values = {"affordable": (target - rest) / target, "ratio": messages[[*SOURCE]].sum(axis=1) / target}
-    batches = messages.reset_index()
-    found = [summarise(batches, value.to_numpy()).assign(measure=measure) for measure, value in values.items()]
+    found = [summarise(messages, value).assign(measure=measure) for measure, value in values.items()]
     return pd.concat(found, ignore_index=True)
 
 
