@@ -28,6 +28,9 @@ CODERS = {  # bytes per question, bytes that both sides hold beforehand
 GEOMETRY = (32, 48, 64)  # soft tokens of 4096 numbers
 KV_BYTES = 18.75 * 2**20  # of 150 tokens
 SMALL_PAIR = {"task": "arithmetic", "source": "bridge-source", "target": "bridge-target"}
+ABOUT = (  # columns of message rows alone
+    "label_of", "task", "source", "target", "tokens", "width", "noise", "train_steps", "bridge_parameters",
+)  # fmt: skip
 PLAN_PAIR = {
     "task": "gsm8k", "source": "mistralai/Mistral-7B-Instruct-v0.3", "target": "meta-llama/Llama-3.1-8B-Instruct",
 }  # fmt: skip
@@ -83,7 +86,8 @@ def rows(
     difficulty = np.random.default_rng([rng_seed, 1]).random(n_test)
     for of in configs:
         run = {"run": f"{of['label']}_x", "stale": False, "preset": "quick", "seed": list(range(seeds))}
-        run |= {"scales": list(SCALES), "codecs": list(BITS), "test": n_test, **of}
+        run |= {"scales": list(SCALES), "codecs": list(BITS), "test": n_test}
+        run |= {name: value for name, value in of.items() if name not in ABOUT}
         found = [*_texts(CODERS | dict(coders or {}), difficulty), *_geometry()]
         for seed in range(seeds):
             ease = difficulty + rng.normal(0, 0.2, n_test)
@@ -92,7 +96,8 @@ def rows(
                 share = accuracy.get((of["label"], codec), accuracy.get(of["label"], planted(of, codec)))
                 answers = _answers(ease + rng.normal(0, 1, n_test) * swaps, share + luck)
                 scales = list(SCALES) if codec.startswith("int") else [""]
-                found += [{"seed": seed, **_message(of, codec, scale), **answers} for scale in scales]
+                about = {name: of[name] for name in ABOUT}
+                found += [about | {"seed": seed, **_message(of, codec, scale), **answers} for scale in scales]
         made += [run | row for row in found]
     return pd.DataFrame(made)
 
@@ -125,7 +130,7 @@ def _texts(coders: Mapping[str, tuple[float, float]], difficulty: np.ndarray) ->
 
 
 def _geometry() -> list[dict]:
-    common = {"protocol": "geometry", "prompt_bytes": PROMPT_BYTES, "prompt_source": "GSM8K test"}
+    common = {"protocol": "geometry", "prompt_bytes": PROMPT_BYTES, "prompt_source": "GSM8K test", "assumption": ""}
     sizes = [(tokens, codec, scale) for tokens in GEOMETRY for codec in BITS for scale in SCALES]
     found = [
         {"geometry": f"{tokens} x 4096", "tokens": tokens, "width": 4096, "codec": codec, "scales": scale,
@@ -133,7 +138,8 @@ def _geometry() -> list[dict]:
         for tokens, codec, scale in sizes
         if codec.startswith("int") or scale == "fp32"
     ]  # fmt: skip
-    found.append({"geometry": "KV cache, Llama-3.1-8B", "codec": "kv_cache", "scales": "", "frame_bytes": KV_BYTES})
+    cache = {"geometry": "KV cache, Llama-3.1-8B", "tokens": 150, "width": 65536, "assumption": "150 tokens, assumed"}
+    found.append(cache | {"codec": "kv_cache", "scales": "", "frame_bytes": KV_BYTES})
     for row in found:
         row["times_prompt"] = row["frame_bytes"] / PROMPT_BYTES
         row["scales"] = row["scales"] if row["codec"].startswith("int") else ""

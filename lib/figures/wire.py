@@ -43,12 +43,12 @@ ENOUGH = 95.0  # percent correct: what a frame must keep
 TEXT_COLOUR, FLOOR_COLOUR = "0.25", "firebrick"
 
 
-def protocol(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+def protocol(rows: pd.DataFrame, which: str) -> pd.DataFrame:
     """Rows of one protocol; Undrawable without any."""
-    part = rows[rows.protocol == name] if "protocol" in rows else rows[:0]
+    part = rows[rows.protocol == which] if "protocol" in rows else rows[:0]
     if part.empty:
         raise Undrawable(
-            f"The runs hold no rows of protocol {name!r} ({HOLDS[name]}), which this figure is drawn from: run "
+            f"The runs hold no rows of protocol {which!r} ({HOLDS[which]}), which this figure is drawn from: run "
             f"'python -m lib.sweep {EXPERIMENT} --preset standard' and draw that preset."
         )
     return part
@@ -90,7 +90,7 @@ def points(part: pd.DataFrame) -> pd.DataFrame:
     sizes = ["frame_bytes", "coded_bytes", "payload_bytes", "coded_payload_bytes", *PARTS]
     found = [
         group[[*BRIDGE, *FRAME, "reference", "bridge_parameters"]].iloc[0].to_dict()
-        | {"name": _name(group.iloc[0])}
+        | {"name": name(group.iloc[0])}
         | group[sizes].astype(float).mean().to_dict()
         | bridge.estimate(group)
         for _, group in part.groupby([*BRIDGE, *FRAME], dropna=False)
@@ -101,20 +101,22 @@ def points(part: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(order, ascending=ascending, kind="stable", ignore_index=True).drop(columns="rank")
 
 
-def _name(row: pd.Series) -> str:
+def name(row: pd.Series) -> str:
     """16 x 6, 4-bit noise."""
     return f"{row.tokens:g} × {row.width:g}" + (f", {row.noise:g}-bit noise" if row.noise else "")
 
 
 def _tell_apart(table: pd.DataFrame) -> pd.DataFrame:
-    """The same points with longer names where different bridges have messages of the same size and noise."""
-    twice = table.groupby("name")[BRIDGE].transform(lambda column: column.nunique()).gt(1).any(axis=1)
-    more = table.apply(lambda row: f" ({row.label_of}, {row.train_steps:g} steps, group {row.group:g})", axis=1)
-    return table.assign(name=table.name + more.where(twice, ""))
+    """The same points, with what differs added to the names of different bridges of one size and noise."""
+    said = pd.Series("", index=table.index)
+    for column, words in {"label_of": "{}", "train_steps": "{:g} steps", "group": "group {:g}"}.items():
+        differs = table.groupby("name")[column].transform("nunique") > 1
+        said += (", " + table[column].map(words.format)).where(differs, "")
+    return table.assign(name=table.name + said.map(lambda text: f" ({text.removeprefix(', ')})" if text else ""))
 
 
 def texts(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    """A row per text coder, in `CODERS`' order, from the newest run of the messages' task that has them; then the floor.
+    """A row per text coder in `CODERS`' order, of the newest run of the messages' task that has them; then the floor.
 
     Columns: coder, name, bytes, side_bytes, lossless, estimate, low, high (percent), seeds (0), items. The floor is
     coder `FLOOR` with bytes alone, where it is known. Empty where no run coded text.

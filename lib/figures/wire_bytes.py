@@ -116,7 +116,7 @@ def _caption(table: pd.DataFrame, texts: pd.DataFrame, missing: Sequence[str]) -
         "Accuracy on the test items against the bytes of a whole frame, measured on messages that were encoded and "
         f"decoded. Black: {own.label_of} ({own['name']} numbers), quantised after training, with a group of "
         f"{own.group:g} numbers per scale; colours: bridges trained with quantisation noise; grey: others without. "
-        "Lines have fp32 scales; hollow, fp16 scales; faint, the same frames with entropy coding where that is smaller. "
+        "Lines have fp32 scales; hollow, fp16 scales; faint, the same frames with entropy coding, if that is smaller. "
         "Lines are shifted by 2 % each so that none hides another; the plotted data are not. Text coders stand at the "
         "accuracy of the target that reads the text and have no header; what both sides must hold beforehand is in "
         f"4b_payback. {said}{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}"

@@ -114,10 +114,12 @@ def _caption(table: pd.DataFrame, texts: pd.DataFrame, missing: Sequence[str]) -
     left_out = f" ({hidden} of {len(table)} are below the panels)" if hidden else ""
     chosen = "It was chosen by its accuracy on these items, which is therefore optimistic. "
     return (
-        f"Every bridge in every codec and kind of scales{left_out}, and the frontier: no message of at most as many bytes is at least as accurate, by its mean. Left: "
-        "bytes of whole frames. Right: of scales and codes alone, since the text has no header either. Green: with "
-        f"entropy coding where that is smaller. Ringed, the fewest bytes whose mean is at least {wire.ENOUGH:g} % "
-        f"without entropy coding: {said}. {chosen if wire.smallest(table) is not None else ''}Test items: n = {bridge_captions.spread(table['items'])}. "
+        f"Every bridge in every codec and kind of scales{left_out}, and the frontier: no message of at most as many "
+        "bytes is at least as accurate, by its mean. Left: bytes of whole frames. Right: of scales and codes alone, "
+        "since the text has no header either. Green: with entropy coding where that is smaller. Ringed, the fewest "
+        f"bytes whose mean is at least {wire.ENOUGH:g} % without entropy coding: {said}. "
+        f"{chosen if wire.smallest(table) is not None else ''}"
+        f"Test items: n = {bridge_captions.spread(table['items'])}. "
         f"{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}{style.missing_sentence(missing)}"
     )
 

@@ -34,7 +34,9 @@ def geometry(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     style.legend_below(figure, ax, 4)
     style.note(figure, missing, [])
     columns = ["geometry", "tokens", "width", *wire.FRAME, "frame_bytes", "prompt_bytes", "prompt_source"]
-    return Drawn(figure, part[[*columns, "times_prompt"]].reset_index(drop=True), _caption(part, frames, missing))
+    return Drawn(
+        figure, part[[*columns, "times_prompt", "assumption"]].reset_index(drop=True), _caption(part, frames, missing)
+    )
 
 
 FIGURES = {"4b_geometry": geometry}
@@ -49,7 +51,7 @@ def _frames(ax: Axes, frames: pd.DataFrame, codecs: Sequence[str]) -> None:
         for scales, fill in SCALES.items():
             own = frames[(frames.geometry == name) & (frames.scales == scales)]
             face = looks[name]["color"] if fill == "full" else "white"
-            places = own.codec.map(codecs.index) + shift
+            places = [codecs.index(codec) + shift for codec in own.codec]
             label = f"_{name}, {scales}" if scales else name.replace("x", "×")
             ax.plot(places, own.frame_bytes, ls="", ms=4.5, mfc=face, label=label, zorder=3, **looks[name])
     ax.plot([], [], ls="", ms=4.5, mfc="white", color="0.4", marker="o", label="fp16 scales")
@@ -79,11 +81,12 @@ def _caption(part: pd.DataFrame, frames: pd.DataFrame, missing: Sequence[str]) -
     scales = f" with {least.scales} scales" if least.scales else ""
     ratios = frames[(frames.codec == TIMES_OF) & (frames.scales == "fp32")].sort_values("tokens")
     said = ", ".join(f"{row.geometry.replace('x', '×')} {row.times_prompt:.0f}×" for row in ratios.itertuples())
+    assumed = "; ".join(filter(None, part.assumption.unique()))
     return (
         "Bytes of whole frames at the plan's own sizes, by arithmetic that the wire format's tests hold it to; hollow, "
         f"with fp16 scales. The mean prompt ({part.prompt_source.iloc[0]}) has {part.prompt_bytes.iloc[0]:,.0f} bytes: "
         f"in {TIMES_OF} the messages are larger by the factors at the dots ({said}), and the smallest of all, "
-        f"{least.geometry.replace('x', '×')} in {least.codec}{scales}, by {least.times_prompt:.0f}×. Dashed, the "
-        "key-value cache of the same prompt, which another way of sharing states would send. No quality is measured "
-        f"at this size. {style.missing_sentence(missing)}"
+        f"{least.geometry.replace('x', '×')} in {least.codec}{scales}, by {least.times_prompt:.0f}×. Dashed, what "
+        f"sharing a model's key-value cache of a prompt would send ({assumed}). No quality is measured at this size. "
+        f"{style.missing_sentence(missing)}"
     )

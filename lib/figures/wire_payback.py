@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lib.figures import Drawn, style, wire
+from lib.metrics import breakeven
 
 EXPERIMENT = wire.EXPERIMENT
 
@@ -35,18 +36,13 @@ def payback(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
         ax.plot(messages, row.side_bytes + messages * row.bytes, label=label, **look)
     _crossings(ax, table, looks)
     ax.set(xscale="log", yscale="log", xlabel="messages sent (log scale)", ylabel="bytes sent in all (log scale)")
-    ax.set_title("dots: messages after which fewer bytes were sent than in UTF-8", loc="left", fontsize=7)
+    ax.set_title("dots: messages after which no more bytes were sent than in UTF-8", loc="left", fontsize=7)
     style.legend_below(figure, ax, 3, "bytes per message, accuracy")
     style.note(figure, missing, [])
     return Drawn(figure, table, _caption(table, missing))
 
 
 FIGURES = {"4b_payback": payback}
-
-
-def pays_after(side: float, each: float, plain: float) -> float:
-    """Messages after which `side` bytes once and `each` per message are fewer than `plain` per message; inf: never."""
-    return side / (plain - each) if each < plain else np.inf if plain > 0 else np.nan
 
 
 def _decades(table: pd.DataFrame) -> float:
@@ -58,13 +54,15 @@ def _decades(table: pd.DataFrame) -> float:
 def _senders(table: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
     """A row per bridge of `_bridges` and per text coder.
 
-    Columns: sender, coder (NaN of bridges), arm, bytes, side_bytes, pays_after (messages; NaN where there is no
-    PLAIN), estimate.
+    Columns: sender, coder (NaN of bridges), arm, bytes, side_bytes, pays_after (messages; NaN without
+    PLAIN, inf where never), estimate.
     """
     coders = texts[texts.coder != wire.FLOOR].assign(arm="text").rename(columns={"name": "sender"})
     found = pd.concat([_bridges(table), coders], ignore_index=True)
-    plain = coders[coders.coder == PLAIN].bytes.mean()
-    after = [pays_after(row.side_bytes, row.bytes, plain) for row in found.itertuples()]
+    plain = coders.set_index("coder").bytes.get(PLAIN)
+    after = [
+        np.nan if plain is None else breakeven.messages(row.side_bytes, row.bytes, plain) for row in found.itertuples()
+    ]
     columns = ["sender", "coder", "arm", "bytes", "side_bytes", "pays_after", "estimate"]
     return found.assign(pays_after=after)[columns]
 
@@ -87,7 +85,7 @@ def _bridges(table: pd.DataFrame) -> pd.DataFrame:
 
 def _crossings(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]]) -> None:
     """Where a sender with side information has sent as many bytes as PLAIN, with the number of messages."""
-    plain = table[table.coder == PLAIN].bytes.mean()
+    plain = table[table.coder == PLAIN].bytes.min()
     paid = table[np.isfinite(table.pays_after) & (table.side_bytes > 0)].sort_values("pays_after")
     for i, row in enumerate(paid.itertuples()):
         colour, place = looks[row.sender]["color"], (row.pays_after, row.pays_after * plain)
@@ -100,15 +98,14 @@ def _crossings(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]
 
 def _caption(table: pd.DataFrame, missing: Sequence[str]) -> str:
     def said(row: tuple) -> str:
-        if not np.isfinite(row.pays_after):
-            return f"{row.sender} never"
-        return f"{row.sender} after {row.pays_after:,.0f} messages"
+        return f"{row.sender} {f'after {row.pays_after:,.0f} messages' if np.isfinite(row.pays_after) else 'never'}"
 
-    paid = "; ".join(said(row) for row in table[table.side_bytes > 0].itertuples())
+    paid = "; ".join(said(row) for row in table[(table.side_bytes > 0) & table.pays_after.notna()].itertuples())
+    dots = f"Dots: no more bytes sent than UTF-8 would have sent: {paid}. " if paid else ""
     return (
         "All bytes ever sent against the number of messages: what both sides must hold beforehand (dictionary, "
         f"tokenizer, language model; of a bridge its weights at {BYTES_PER_PARAMETER} bytes each), then every message. "
         "Source and target themselves are taken to be there already, except that the coder under the LM counts its "
-        f"model. Dots: as many bytes sent as UTF-8 would have sent: {paid}. Legend: mean bytes per message and the "
-        f"accuracy of the target that gets it. {style.missing_sentence(missing)}"
+        f"model. {dots}Legend: mean bytes per message and the accuracy of the target that gets it. "
+        f"{style.missing_sentence(missing)}"
     )

@@ -1,0 +1,219 @@
+"""What rows of 4b say about quality and size: functions from rows and a scale to a finding, or to None where nothing in
+the rows bears on the claim.
+
+Sizes are counted, not sampled: a frame that is too large decides a claim about size outright. Quality is asked as a
+bound (no lower than so much), over other seeds and other items, by 4a's crossed test with one addition.
+A codec that loses nothing leaves no spread to judge by, yet a loss at the bound need not show on the items at hand; so
+the standard error is never taken to be smaller than what a loss of just that share of items would have, which is the
+score test's (Tango 1998, for paired shares).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.claims import Finding
+from lib.claims.bridge_select import STABLE, Scale, shared
+from lib.claims.bridge_tests import MARGIN, counted, crossed, finding, minus
+from lib.figures import wire
+
+PLANNED = ("fp16", "int8", "int6", "int4")  # the codecs of the plan
+SMALLER = 2.0  # times: the lower end of the plan's 2 to 5
+SHARE = 0.95  # of the accuracy, and of the items, that is called kept
+ALIKE = [column for column in wire.BRIDGE if column != "noise"]
+
+
+def no_lower(
+    values: np.ndarray, bound: float, rare: float, source: pd.DataFrame, statistic: str, unit: str, remark: str
+) -> Finding:
+    """Whether the mean of values [seeds, items], in points, is above `bound`; `source`: the rows they were made of.
+
+    For: it is, by the two-sided test that its interval shows. Against: it is below, by a one-sided one. `rare`: the
+    share of items that are lost where the mean is at the bound.
+    """
+    mean = crossed(values)
+    least = 100 * np.sqrt(rare * (1 - rare) / values.shape[1])
+    mean = replace(mean, tests=(*mean.tests, (float(least), np.inf)))
+    more = min(1.0, 2 * mean.above(bound)) if mean.value > bound else 1.0
+    low, high = mean.interval()
+    about: dict[str, Any] = {"statistic": statistic, "unit": unit, "remark": remark}
+    return replace(finding(values, source, more, mean.below(bound), **about), low=low, high=high)
+
+
+def bridges(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """`lib.figures.wire.messages` of the scale's maths task and pair; empty where there are none."""
+    part = rows[rows.protocol == "message"] if "protocol" in rows else rows[:0]
+    if part.empty:
+        return part
+    pair = part.source.str.contains(scale.source, regex=False) & part.target.str.contains(scale.target, regex=False)
+    part = part[pair & (part.task == scale.maths)]
+    return wire.messages(part) if len(part) else part
+
+
+def reference(part: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the plan's best configuration without noise in training; empty where there is none."""
+    if part.empty:
+        return part
+    return part[part.reference & part.label_of.str.startswith(STABLE) & (part.noise == 0)]
+
+
+def answers(part: pd.DataFrame, codec: str, scales: str = "fp32") -> pd.DataFrame:
+    """Which test items the target got right [seeds, items], 0 or 1, from one bridge's messages in a codec."""
+    same = part[(part.codec == codec) & part.scales.isin(["", scales])].drop_duplicates("seed", keep="last")
+    return pd.DataFrame([[int(mark) for mark in text] for text in same.correct], index=same.seed.to_numpy())
+
+
+def codec_kept(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
+    """Accuracy of the reference in a codec minus that in fp32."""
+    return _kept(reference(bridges(rows, scale)), codec, "fp32")
+
+
+def _kept(part: pd.DataFrame, codec: str, scales: str, remark: str = "") -> Finding | None:
+    tables = shared([answers(part, codec, scales), answers(part, "fp32")]) if len(part) else None
+    if tables is None:
+        return None
+    ours, theirs = (100 * table.to_numpy(float) for table in tables)
+    said = f"{codec} {ours.mean():.1f} %, fp32 {theirs.mean():.1f} %; {ours.shape[1]} test items. {remark}".strip()
+    about = {"statistic": f"accuracy of {part.label_of.iloc[0]} in {_codec(codec, scales)} minus that in fp32"}
+    return no_lower(ours - theirs, -MARGIN, MARGIN / 100, part, **about, unit="points", remark=said)
+
+
+def compression(rows: pd.DataFrame, scale: Scale, coders: Sequence[str]) -> Finding | None:
+    """Whether a codec of the plan makes the reference SMALLER times smaller than the text and keeps its accuracy.
+
+    Where no codec is small enough, that decides. Else for: one of the small enough keeps it (the smallest p-value,
+    times their number). Against: none of them does (the largest).
+    """
+    part = bridges(rows, scale)
+    own, text = reference(part), _text(rows, part, coders)
+    frames = own[own.codec.isin(PLANNED)].drop_duplicates(wire.FRAME) if len(own) else own
+    if frames.empty or text is None:
+        return None
+    ratios = {(row.codec, row.scales): text / row.frame_bytes for row in frames.itertuples()}
+    said = ", ".join(f"{_codec(*frame)} {ratio:.2f}×" for frame, ratio in ratios.items())
+    remark = f"A question has {text:.1f} bytes, which over the frame's are: {said}."
+    small = [frame for frame, ratio in ratios.items() if ratio >= SMALLER]
+    if not small:
+        about = ("bytes of the text over those of the smallest frame", "×", f"{remark} No accuracy enters.")
+        return counted(max(ratios.values()), False, own, *about)
+    return _any([_kept(own, *frame, remark=remark) for frame in small])
+
+
+def beats(rows: pd.DataFrame, scale: Scale, coders: Sequence[str]) -> Finding | None:
+    """Whether some bridge keeps SHARE of the items right in frames that are smaller than the text.
+
+    Each bridge is asked with its largest frame that is smaller, entropy coding allowed: accuracy grows with bits.
+    """
+    part = bridges(rows, scale)
+    text = _text(rows, part, coders)
+    if part.empty or text is None:
+        return None
+    ratio = text / part.coded_bytes.min()
+    remark = f"A question has {text:.1f} bytes, the smallest frame {part.coded_bytes.min():.1f}."
+    smaller = part[part.coded_bytes < text]
+    if smaller.empty:
+        about = ("bytes of the text over those of the smallest frame", "×", f"{remark} No accuracy enters.")
+        return counted(ratio, False, part, *about)
+    return _any([_accurate(own, remark) for _, own in smaller.groupby(wire.BRIDGE, dropna=False)])
+
+
+def _accurate(part: pd.DataFrame, remark: str) -> Finding:
+    """Accuracy of one bridge in the largest of the frames given."""
+    largest = part.loc[part.coded_bytes.idxmax()]
+    values = 100 * answers(part, largest.codec, largest.scales).to_numpy(float)
+    name = f"{wire.name(largest)} in {_codec(largest.codec, largest.scales)}, {largest.coded_bytes:.1f} bytes"
+    about = {"statistic": f"test accuracy of {name}", "unit": "% correct", "remark": remark}
+    return no_lower(values, 100 * SHARE, 1 - SHARE, part, **about)
+
+
+def _any(tests: Sequence[Finding | None]) -> Finding | None:
+    """Of tests of which one must pass: the most certain, its p-value times their number; against it, the largest."""
+    known = [test for test in tests if test]
+    if not known:
+        return None
+    best = min(known, key=lambda test: (test.p_supports, -test.estimate))
+    supports = min(1.0, len(known) * best.p_supports)
+    return replace(best, p_supports=supports, p_refutes=max(test.p_refutes for test in known))
+
+
+def _text(rows: pd.DataFrame, part: pd.DataFrame, coders: Sequence[str]) -> float | None:
+    """Mean bytes of the messages' questions in the best of the lossless coders named; None where there is none."""
+    texts = wire.texts(rows, part) if len(part) else pd.DataFrame(columns=["coder", "lossless", "bytes"])
+    found = texts[texts.coder.isin(coders) & texts.lossless.eq(True)]
+    return float(found.bytes.min()) if len(found) else None
+
+
+def noise_helps(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
+    """Accuracy in a codec of bridges trained with noise minus that of the same trained without, mean over sizes."""
+    ours, theirs, source, said = _twins(rows, scale, codec, codec)
+    if source is None:
+        return None
+    about = f"accuracy in {codec} trained with noise minus without, mean over {len(said)} size{'s' * (len(said) > 1)}"
+    found = minus([ours, theirs], ("with noise", "without"), source, about)
+    return replace(found, remark=f"{found.remark} {'; '.join(said)}.")
+
+
+def noise_keeps(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
+    """Accuracy in a codec of bridges trained with noise, less SHARE of what the same without noise have in fp32."""
+    ours, theirs, source, said = _twins(rows, scale, codec, "fp32")
+    if source is None:
+        return None
+    values = 100 * (ours.to_numpy(float) - SHARE * theirs.to_numpy(float))
+    about = f"accuracy in {codec} trained with noise, less {SHARE:g} of that in fp32 trained without"
+    return no_lower(values, 0.0, 1 - SHARE, source, statistic=about, unit="points", remark=f"{'; '.join(said)}.")
+
+
+def _twins(
+    rows: pd.DataFrame, scale: Scale, ours: str, theirs: str
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None, list[str]]:
+    """Bridges trained with noise in one codec, the same trained without in another, and what to say of each size.
+
+    Tables [seeds, items] are means over sizes. Of several noises of one size, that nearest to the bits of the first
+    codec. The rows they were made of are None where nothing was trained both ways.
+    """
+    part, bits, pairs = bridges(rows, scale), int(ours.removeprefix("int")), []
+    for _, own in part.groupby(ALIKE, dropna=False) if len(part) else ():
+        plain, noisy = own[own.noise == 0], own[own.noise > 0]
+        if len(plain) and len(noisy):
+            nearest = min(noisy.noise.unique(), key=lambda noise: (abs(noise - bits), noise))
+            pairs.append((noisy[noisy.noise == nearest], plain))
+    tables = [answers(noisy, ours) for noisy, _ in pairs] + [answers(plain, theirs) for _, plain in pairs]
+    together = shared(tables) if tables else None
+    if together is None:
+        return pd.DataFrame(), pd.DataFrame(), None, []
+    halves = together[: len(pairs)], together[len(pairs) :]
+    said = [
+        f"{wire.name(noisy.iloc[0])} {100 * a.to_numpy().mean():.1f} % in {ours}, without noise "
+        f"{100 * b.to_numpy().mean():.1f} % in {theirs}"
+        for (noisy, _), a, b in zip(pairs, *halves, strict=True)
+    ]
+    means = [sum(half) / len(pairs) for half in halves]
+    return *means, pd.concat([table for pair in pairs for table in pair]), said
+
+
+def plan_size(rows: pd.DataFrame) -> Finding | None:
+    """Bytes of the mean prompt over those of the smallest frame among the plan's own sizes and codecs."""
+    part = rows[rows.protocol == "geometry"] if "protocol" in rows else rows[:0]
+    part = part[part.codec.isin(PLANNED)] if len(part) else part
+    if part.empty:
+        return None
+    part = part[part.run == part.run.iloc[-1]]
+    ratios = part.prompt_bytes / part.frame_bytes
+    least, most = part.loc[ratios.idxmax()], part.loc[ratios.idxmin()]
+    said = ", ".join(
+        f"{row.geometry} in {_codec(row.codec, row.scales)} {row.frame_bytes:,.0f} bytes, {row.times_prompt:,.0f}× the "
+        "prompt's"
+        for row in (least, most)
+    )
+    remark = f"A prompt has {least.prompt_bytes:,.0f} bytes ({least.prompt_source}). Smallest and largest: {said}."
+    about = "bytes of the mean prompt over those of the smallest of the plan's frames"
+    return counted(float(ratios.max()), bool(ratios.max() >= SMALLER), part, about, "×", remark)
+
+
+def _codec(codec: str, scales: str) -> str:
+    return codec + (f" with {scales} scales" if scales else "")
