@@ -141,7 +141,7 @@ def covering(texts: Sequence[bytes], stretch: int, size: int) -> bytes:
     frequency = Counter(one for stretches in held for one in stretches)
 
     def worth(index: int) -> float:
-        return sum(frequency[one] for one in held[index] - seen) / max(len(texts[index]), 1)
+        return sum(frequency[one] for one in held[index] - seen) / len(texts[index])
 
     seen: set[bytes] = set()
     heap = [(-worth(index), index) for index in range(len(texts))]
@@ -151,7 +151,7 @@ def covering(texts: Sequence[bytes], stretch: int, size: int) -> bytes:
     while heap and room > 0:
         index = heapq.heappop(heap)[1]
         now = -worth(index)
-        if heap and now > heap[0][0]:
+        if heap and (now, index) > heap[0]:
             heapq.heappush(heap, (now, index))
         elif now < 0:
             chosen.append(texts[index])
@@ -161,10 +161,11 @@ def covering(texts: Sequence[bytes], stretch: int, size: int) -> bytes:
 
 
 def _enough(corpus: Sequence[str]) -> list[bytes]:
-    """The texts as bytes; ValueError for so few that none could be held out."""
-    if len(corpus) < 2 * HELD_OUT:
-        raise ValueError(f"A dictionary of {len(corpus)} training texts says nothing: give at least {2 * HELD_OUT}.")
-    return [text.encode() for text in corpus]
+    """The texts that are not empty, as bytes; ValueError for so few that none could be held out."""
+    texts = [text.encode() for text in corpus if text]
+    if len(texts) < 2 * HELD_OUT:
+        raise ValueError(f"A dictionary of {len(texts)} training texts says nothing: give at least {2 * HELD_OUT}.")
+    return texts
 
 
 def _best(texts: list[bytes], made: Callable, settings: Iterable) -> Code:

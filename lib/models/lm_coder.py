@@ -11,10 +11,11 @@ bits in the first case.
 
 Both sides have to get the same shares out of a network, to the last bit, and floating point does not give that: sums
 come out differently in a batch of another size. So the network runs in float64, where cumulative probabilities then
-differ by some 1e-15 (by 1e-6 in float32), and these are rounded to 16 bits or a few more. The two sides can only
-disagree where one lies within TOLERANCE of a rounding edge. The sender sees that and sends the rare text that has one
-(1 in 100,000 of our questions) as UTF-8. What has to hold is that both sides' probabilities agree to TOLERANCE; a test
-holds batches of any size and order and other numbers of threads against that, not two different machines.
+differ by 2e-15 (by 1e-6 in float32; the trained source, alone or among 256, on one thread or two), and these are
+rounded to 16 bits or a few more. The two sides can only disagree where one lies within TOLERANCE of a rounding edge.
+The sender sees that and sends the rare text that has one (1 in 100,000 of our questions) as UTF-8. So all that has to
+hold is that both sides' probabilities agree to TOLERANCE, as they do with the same software. Other machines, where even
+the table of rotary angles might come out otherwise, were not tried.
 """
 
 import copy
