@@ -63,7 +63,8 @@ inference_report.setting(study)
 # ## Measuring
 #
 # Memory first, in passes that are not timed and warm everything up; then the answers, to know that we time something that works; then the
-# clock, with arms, batches and repeats in random order. The device has finished before each reading of the clock.
+# clock, with arms, batches and repeats in random order. The device has finished before each reading of the clock. The table
+# holds the accuracy of the answers that are timed, each message through its codec.
 
 # %%
 rows = []
@@ -71,11 +72,6 @@ for row in inference.run(study, run.response, run.dir):
     rows.append(row)
     run.measure(**row)
 table = results.frame(run, rows)
-
-# %% [markdown]
-# Are the answers that are timed any good? Accuracy on these questions, each message through its codec.
-
-# %%
 inference_report.quality(table)
 
 # %% [markdown]
