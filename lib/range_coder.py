@@ -1,11 +1,16 @@
 """A range coder: symbols with known chances to bytes, within a byte of what information theory asks for, and back.
 
 Martin (1979), "Range encoding": a message is an interval of numbers that each symbol narrows to its own share, and the
-bytes are the shortest number inside. The interval is [low, low + range) with 64 bits in use; a leading byte is written
-as soon as it is out of the interval's reach. Adding to `low` may still carry into bytes already written, so these are
-kept where a carry can reach them. With range >= 2^56, what division by the total rounds away is below 2^(t - 56) of a
-symbol of total 2^t: nothing that could be measured. Zero bytes at the end are dropped, and a decoder reads zeros past
-the end, so neither a length nor an end mark is stored: the reader has to know how many symbols there are.
+bytes are the shortest number inside. The interval is [low, low + range), at first low = 0 and range = 2^64 - 1; of this
+a symbol that owns [start, start + size) of a total takes
+
+    step = range div total;  low += start x step;  range = size x step
+
+and while range < 2^56, both are multiplied by 256 and the highest of low's eight bytes is written. Adding to `low` may
+still carry into bytes already written, so these are kept where a carry can reach them. With such a range, what the
+division rounds away is below 2^(t - 56) of a symbol of total 2^t: nothing that could be measured. At the end the number
+in the interval with the fewest bytes is written. Zero bytes at the end are dropped, and a decoder reads zeros past the
+end, so neither a length nor an end mark is stored: the reader has to know how many symbols there are.
 
 `encode` and `Decoder` are for models in Python, which say the shares in 2^bits-ths. `put`, `finish`, `start`, `target`
 and `take` are the same coder for compiled models; they accept any total up to 2^40, another for each symbol if need be.

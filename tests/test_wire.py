@@ -316,7 +316,7 @@ class TestRefusal:
 
     @pytest.mark.parametrize("place", [8, 9, 10])
     def test_of_shapes_with_nothing_in_them(self, place):
-        refused(changed(frame_of(), place, 0), "where 0 cannot be")
+        refused(changed(frame_of(), place, 0), "tokens, width or group is 0")
 
     @pytest.mark.parametrize(
         "number",

@@ -40,8 +40,8 @@ int6 takes exactly 3/4 of a byte.
 shorter. Of integer codecs, code + q is a symbol, and the body is what the range coder writes of the n symbols. Of float
 codecs, the lower bytes of all values come first, as they are, and then the highest bytes of all, range coded: the lower
 ones are as good as random. The body has no length of its own: it is what the other fields leave. A byte of range-coded
-symbols stands for at most 64 values (`wire_header.MOST_PER_BYTE`), or the body is not coded; this bounds what a
-receiver may have to allocate by a few hundred times the length of the frame.
+symbols stands for at most 64 values (`wire_header.MOST_PER_BYTE`), or the body is not coded: no frame makes a receiver
+allocate more values than 64 times its own length.
 
 `read` accepts exactly the frames above. It compares the lengths that the header asks for with that of the frame before
 anything is allocated, and refuses what no sender writes: nothing else may happen with any bytes whatever.

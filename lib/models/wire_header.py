@@ -98,9 +98,7 @@ def parse(data: memoryview) -> tuple[Header, int]:
         numbers.append(value)
     tokens, width, *group, anchor = numbers
     if not (tokens and width and all(group)):
-        raise WireError(
-            f"The frame's shape is {tokens} x {width} in groups of {group}, where 0 cannot be; it is damaged."
-        )
+        raise WireError("The frame's tokens, width or group is 0, where at least 1 has to be; it is damaged.")
     scales = "" if codec in FLOATS else "fp16" if flags & HALF_SCALES else "fp32"
     return Header(codec, tokens, width, *(group or [0]), scales, bridge, anchor, bool(flags & CODED)), place
 
