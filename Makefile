@@ -35,6 +35,8 @@ demo: $(READY)
 	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset quick --jobs 2
 	@$(BIN)/python -m lib.models.ladder bridge-source bridge-target
 	@$(BIN)/python -m lib.sweep 4a_bridge --preset quick --jobs 2
+	@$(BIN)/python -m lib.sweep 4b_wire --preset quick --jobs 2
+	@$(BIN)/python -m lib.sweep 4c_inference --preset quick
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 	$(ACTIVATE)
@@ -48,6 +50,8 @@ standard: $(READY)
 	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset standard --jobs 2
 	@$(BIN)/python -m lib.models.ladder bridge-source bridge-target
 	@$(BIN)/python -m lib.sweep 4a_bridge --preset standard --jobs 2
+	@$(BIN)/python -m lib.sweep 4b_wire --preset standard --jobs 2
+	@$(BIN)/python -m lib.sweep 4c_inference --preset standard
 	@$(BIN)/python -m lib.figures
 	@$(BIN)/python -m lib.claims
 
