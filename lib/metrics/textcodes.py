@@ -27,7 +27,7 @@ import zstandard
 HELD_OUT = 10  # one text in so many chooses between dictionaries
 DEFLATE_WINDOW = 2**15 - 262  # bytes: zlib looks back this far, a longer dictionary is dead weight
 STRETCHES = (8, 12, 20)  # bytes: phrases of natural text are short, those of generated text long
-POOL = 2**17  # bytes of texts that a dictionary of whole texts is chosen from; more only takes longer
+POOL = 2**18  # bytes of texts that a dictionary of whole texts is chosen from; of generated ones half would do
 ZSTD_SIZES = (2**12, 2**14, 2**15, 112_640)  # bytes; the last is what the zstd tool trains
 ZSTD_SEGMENTS = (64, 256)  # bytes that the trainer takes over at once
 ZSTD_LEVEL = 19
