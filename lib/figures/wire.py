@@ -87,21 +87,18 @@ def points(part: pd.DataFrame) -> pd.DataFrame:
     Columns: BRIDGE, FRAME, name, reference, bridge_parameters, frame_bytes, coded_bytes, payload_bytes,
     coded_payload_bytes, PARTS, estimate, low, high (percent), seeds, items. Finest codec first, fp32 scales first.
     """
-    sizes = ["frame_bytes", "coded_bytes", "payload_bytes", "coded_payload_bytes", *PARTS]
-    found = [
-        group[[*BRIDGE, *FRAME, "reference", "bridge_parameters"]].iloc[0].to_dict()
-        | {"name": name(group.iloc[0])}
-        | group[sizes].astype(float).mean().to_dict()
-        | bridge.estimate(group)
-        for _, group in part.groupby([*BRIDGE, *FRAME], dropna=False)
-    ]
-    table = _tell_apart(pd.DataFrame(found)).assign(rank=lambda table: table.codec.map(CODECS.index))
+    groups = part.groupby([*BRIDGE, *FRAME], dropna=False)
+    means = groups[["frame_bytes", "coded_bytes", "payload_bytes", "coded_payload_bytes", *PARTS]].mean()
+    table = groups[["reference", "bridge_parameters"]].first().join(means).reset_index()
+    table = table.join(pd.DataFrame([bridge.estimate(group) for _, group in groups]))
+    table = _tell_apart(table.assign(name=[name(row) for row in table.itertuples()]))
+    table = table.assign(rank=table.codec.map(CODECS.index))
     order = ["reference", "tokens", "width", "noise", "train_steps", "label_of", "group", "rank", "scales"]
     ascending = [False, False, False, True, True, True, True, True, False]
     return table.sort_values(order, ascending=ascending, kind="stable", ignore_index=True).drop(columns="rank")
 
 
-def name(row: pd.Series) -> str:
+def name(row: pd.Series | tuple) -> str:
     """16 x 6, 4-bit noise."""
     return f"{row.tokens:g} × {row.width:g}" + (f", {row.noise:g}-bit noise" if row.noise else "")
 
