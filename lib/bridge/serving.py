@@ -4,7 +4,7 @@ Kinds of prompts are compared within one engine: token ids for a text, embedding
 message (vLLM's `prompt_embeds`). Every answer is greedy and has the same forced length, so that what differs is what
 is read. A batch is handed over when the one before it has been answered, so batch size means what it says. The engine
 keeps no prefixes: with a prefix cache the second time that a prompt is served would cost nothing. Before the clock
-runs, every kind is served once at every batch size; then the two take turns, in an order drawn anew for each repeat.
+runs, every kind is served once at every batch size; then all take turns, in an order drawn anew for each repeat.
 
 The engine lives in a process of its own, with the Python that has vLLM (`vllm_process`); prompts reach it as a
 safetensors file.
@@ -28,6 +28,7 @@ from lib.models import locate, registry
 from lib.models.registry import ModelError
 
 MODULE = "lib.bridge.serving_worker"  # the engine
+Cell = tuple[str, int, int]  # kind, prompts per batch, batches to serve
 Prompts = Mapping[str, Sequence[Sequence[int] | Tensor]]
 
 
@@ -62,8 +63,9 @@ def serve(
 
     Returns:
         Rows with kind, batch, repeat, samples, seconds (of the pass), samples_per_s, prompt_tokens (positions that the
-        engine read), new_tokens (per answer), kv_bytes (the most that whole blocks of `block_tokens` positions held at
-        a time), tokens (the ids of each answer) and the engine's facts (vllm, torch, device, dtype, block_tokens).
+        engine read), new_tokens (per answer), kv_bytes (the most that whole blocks of `block_tokens` positions held
+        after any step but a batch's last), tokens (the ids of each answer) and the engine's facts (vllm, torch, device,
+        dtype, block_tokens).
 
     Raises:
         ModelError: in one sentence, for prompts that do not fit the model or the batches, where vLLM is missing (build
@@ -87,14 +89,7 @@ def serve(
         file = Path(folder) / "prompts.safetensors"
         write(tensors, file)
         options = asdict(described) | {"model": str(place), "prompts": str(file), "new_tokens": new_tokens}
-        worker = Worker(interpreter(), log, MODULE)
-        try:
-            facts = worker.ask(options)
-            rows = _measure(worker, cells, repeats, random.Random(seed))
-        except BaseException:
-            worker.kill()
-            raise
-        worker.close()
+        facts, rows = _run(options, log, cells, repeats, random.Random(seed))
     return [row | {"new_tokens": new_tokens} | facts for row in rows]
 
 
@@ -116,7 +111,7 @@ def read(file: Path) -> dict[str, list[Tensor]]:
 def _check(prompts: Mapping[str, list[Tensor]], batches: Sequence[int], place: Path) -> None:
     """ModelError for prompts that fill no batch or that are as wide as another model."""
     fewest = min(map(len, prompts.values()))
-    if fewest < max(batches) or min(batches) < 1:
+    if fewest < max(batches):
         raise ModelError(f"{fewest} prompts fill no batch of {max(batches)}: give more, or serve smaller batches.")
     config = read_config(place)
     width = config.get("text_config", config)["hidden_size"]
@@ -134,10 +129,23 @@ def _dtype(prompts: Mapping[str, list[Tensor]]) -> str:
     return found.pop() if len(found) == 1 else "auto"
 
 
-def _measure(
-    worker: Worker, cells: Sequence[tuple[str, int, int]], repeats: int, chance: random.Random
-) -> list[dict[str, Any]]:
-    """Rows of every (kind, batch, batches to serve), `repeats` times in random order."""
+def _run(
+    options: dict[str, Any], log: Path, cells: Sequence[Cell], repeats: int, chance: random.Random
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The facts of an engine built for this, and the rows that it gives."""
+    worker = Worker(interpreter(), log, MODULE)
+    try:
+        facts = worker.ask(options)
+        rows = _measure(worker, cells, repeats, chance)
+    except BaseException:
+        worker.kill()
+        raise
+    worker.close()
+    return facts, rows
+
+
+def _measure(worker: Worker, cells: Sequence[Cell], repeats: int, chance: random.Random) -> list[dict[str, Any]]:
+    """Rows of every cell, `repeats` times in random order."""
     for kind, batch, _ in cells:
         worker.ask({"kind": kind, "batch": batch, "groups": 1})
     rows = []
