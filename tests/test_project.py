@@ -120,6 +120,7 @@ DRAWN = (
     "paired",
     "messages",
     "proportions",
+    "breakeven",
 )  # no torch
 TOP = {"bench", "claims", "sweep"}  # import what they like, and nobody but each other and notebooks imports them
 PROTOCOLS = {name: {"bench", "claims"} for name in ("specdec", "mazes", "bridge")}  # of one experiment

@@ -29,6 +29,7 @@ from lib.bridge import arms, evaluation, geometry
 from lib.bridge.chosen import Chosen
 from lib.bridge.chosen import params as chosen_params
 from lib.bridge.pair import Encoded, Pair, encode
+from lib.bridge.worker import set_aside
 from lib.metrics import textcodes
 from lib.models import lm_coder, wire
 from lib.models.bridge import Bridge
@@ -131,8 +132,9 @@ def _coded(pair: Pair, chosen: Chosen, asked: Sequence[str]) -> Iterator[tuple[s
     frames = [textcodes.pack_ids(row, vocabulary) for row in ids]
     back = [source.tokenizer.decode(textcodes.unpack_ids(frame, vocabulary)) for frame in frames]
     yield "packed_ids", [len(frame) for frame in frames], lm_coder.table_bytes(source), back == list(asked)
-    frames = lm_coder.encode(source, asked)
-    back = lm_coder.decode(source, frames)
+    with set_aside(pair.target):  # the coder works in float64: a source of 7B parameters fills a GPU of 80 GB
+        frames = lm_coder.encode(source, asked)
+        back = lm_coder.decode(source, frames)
     yield "lm", [len(frame) for frame in frames], lm_coder.side_bytes(source), back == list(asked)
 
 

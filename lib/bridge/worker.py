@@ -31,6 +31,7 @@ from lib.metrics.messages import early_stop
 from lib.models import bridge, bridge_losses, bridge_training, cache, devices
 from lib.models.bridge import Bridge, Shape
 from lib.models.bridge_losses import Recipe
+from lib.models.hub import LoadedModel
 from lib.models.memory import explain_oom
 from lib.models.registry import ModelError, is_trained_here
 from lib.params import ParameterError, resolve
@@ -169,14 +170,14 @@ def _launch(models: pair.Pair, job: Job, folder: Path, count: int) -> None:
             f"A batch of {job.params.batch_size} cannot be shared by {count} processes; make it a multiple of them."
         )
     given = {"params": job.params.model_dump(mode="json"), "see": job.see}
-    with set_aside(models):
+    with set_aside(models.source, models.target):
         processes.run("lib.bridge.worker", [json.dumps(given), str(folder)], count, job.params.threads)
 
 
 @contextmanager
-def set_aside(models: pair.Pair) -> Iterator[None]:
-    """Both models in main memory inside, so that the first of several processes has its GPU to itself."""
-    places = [(lm.model, lm.device) for lm in (models.source, models.target)]
+def set_aside(*models: LoadedModel) -> Iterator[None]:
+    """These models in main memory inside, so that something else has their GPU to itself."""
+    places = [(lm.model, lm.device) for lm in models]
     for model, _ in places:
         model.to("cpu")
     torch.cuda.empty_cache()
