@@ -129,8 +129,9 @@ class TestValues:
             array = np.array([[value, -value, 0]], np.float32)
             found = wire.decode(wire.encode(array, codec))
             assert np.all(np.abs(found - array) <= HALF * max(abs(float(array[0, 0])) / q * (1 + 2.0**-16), 2.0**-126))
-        with pytest.raises(WireError, match="too large"):
-            wire.encode([[70000.0 * q]], codec, scales="fp16")
+        for value, scales in ((70000.0 * q, "fp16"), (np.finfo(np.float32).max, "fp32")):
+            with pytest.raises(WireError, match=f"too large for {scales} scales"):
+                wire.encode([[value]], codec, scales=scales)
         tiny = wire.decode(wire.encode([[1e-6, 1.0]], codec, scales="fp16", group=1))
         assert abs(tiny[0, 0]) <= HALF * 2.0**-14 and abs(tiny[0, 1] - 1) < 1e-3
 
@@ -334,6 +335,10 @@ class TestRefusal:
         finally:
             tracemalloc.stop()
 
+    def test_of_numbers_that_do_not_stay_below_their_limit(self):
+        frame = frame_of(group=2**32 - 1)
+        refused(sealed(frame[:10] + b"\xff\xff\xff\xff\x1f" + frame[15:-4]), "not below 2\\^32")
+
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, -0.0, 1e-40, 1.1, 3e38])
     def test_of_scales_that_no_sender_writes(self, bad):
         frame = frame_of("int8")
@@ -374,6 +379,12 @@ class TestRefusal:
         for more in (b"\0", b"\1", b"abcd" * 10):
             refused(sealed(frame[:-4] + more), "before or after its last value")
         refused(sealed(frame[:30]), "fit")
+
+    @pytest.mark.parametrize("codec", BITS)
+    def test_of_a_coded_body_that_is_a_number_no_symbol_has(self, codec):
+        """The shares of all symbols end a little before the interval does, which all bits set is behind."""
+        frame = frame_of(codec, array=normal(20, 20), group=400, entropy=True, anchor="")
+        refused(changed(frame, 17, *[255] * (len(frame) - 21)), "before or after its last value")
 
     @pytest.mark.parametrize(
         ("array", "said"),

@@ -195,7 +195,7 @@ def _matrix(array: Any) -> np.ndarray:
     if given.ndim != 2 or given.dtype.kind != "f" or not given.size:
         raise WireError(f"A message is a float matrix [tokens, width], not {given.dtype} {list(given.shape)}.")
     with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(given, np.float32)
+        values = given.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise WireError("The message has values that are not finite in float32; look for what diverged.")
     return values

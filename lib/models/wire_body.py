@@ -75,15 +75,18 @@ def _floats(data: np.ndarray, codec: str) -> np.ndarray:
 
 
 def _scales(largest: np.ndarray, head: Header) -> np.ndarray:
-    """float32 [G]: the least scale of the stored type that, `_top` times, reaches the `largest` of each group."""
+    """float32 [G]: the least scale of the stored type that, `_top` times, reaches the `largest` of each group.
+
+    The quotient need not be checked before it is rounded up: a unit in the last place of `largest` over `_top` is more
+    than half a unit in the last place of the quotient, so this was never rounded down to a number with fewer bits.
+    """
     top, unused = np.float32(_top(head)), UNUSED[head.scales]
+    scales = (((largest / top).view(np.uint32) + unused) & ~unused).view(np.float32)
+    scales = np.where(largest > 0, np.maximum(scales, SMALLEST[head.scales]), np.float32(0))
     with np.errstate(over="ignore"):
-        scales = (((largest / top).view(np.uint32) + unused) & ~unused).view(np.float32)
-        short = scales * top < largest  # the quotient was rounded down to a number with few bits; the product is exact
-        scales = np.where(short, (scales.view(np.uint32) + unused + np.uint32(1)).view(np.float32), scales)
-        scales = np.where(largest > 0, np.maximum(scales, SMALLEST[head.scales]), np.float32(0))
-        if not np.isfinite(scales * top).all() or (scales > LARGEST[head.scales]).any():
-            raise WireError(f"The message has values too large for {head.scales} scales; send it as fp32.")
+        reached = scales * top  # exact, or infinite
+    if not np.isfinite(reached).all() or (scales > LARGEST[head.scales]).any():
+        raise WireError(f"The message has values too large for {head.scales} scales; send it as fp32.")
     return scales
 
 
