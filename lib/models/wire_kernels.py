@@ -1,7 +1,8 @@
 """Compiled arithmetic of the wire's integer codecs: one scale per group, codes, and their packing into bits.
 
-Every kernel hands slices of one group, or blocks of eight codes, to an inner loop that begins at 0: that is what the
-compiler turns into vector instructions. A message of 64 x 4096 passes each of them in tens of microseconds.
+The kernels of groups hand a slice of one group to an inner loop that begins at 0: that is what the compiler turns into
+vector instructions, and a message of 64 x 4096 passes each of them in some 40 microseconds. Packing gathers eight codes
+in one word, one after another: at 150 microseconds it is half of all the time that a frame takes.
 """
 
 import numpy as np
@@ -50,28 +51,26 @@ def dequantised(codes, scales, group):
 @njit(cache=True)
 def packed(codes, bits):
     """uint8 [blocks * bits]: the lowest `bits` bits of `codes` (int8 [blocks * 8]), lowest first, without gaps."""
-    out = np.empty(len(codes) // BLOCK * bits, np.uint8)
-    mask = np.uint64((1 << bits) - 1)
-    for block in range(len(codes) // BLOCK):
-        own, into = codes[block * BLOCK : (block + 1) * BLOCK], out[block * bits : (block + 1) * bits]
+    blocks, mask = codes.reshape(-1, BLOCK), np.uint64((1 << bits) - 1)
+    out = np.empty((len(blocks), bits), np.uint8)
+    for block in range(len(blocks)):
         word = np.uint64(0)
         for i in range(BLOCK):
-            word |= (np.uint64(own[i]) & mask) << np.uint64(bits * i)
-        for i in range(len(into)):
-            into[i] = np.uint8(word >> np.uint64(8 * i))
-    return out
+            word |= (np.uint64(blocks[block, i]) & mask) << np.uint64(bits * i)
+        for i in range(bits):
+            out[block, i] = np.uint8(word >> np.uint64(8 * i))
+    return out.ravel()
 
 
 @njit(cache=True)
 def unpacked(data, bits):
     """int8 [blocks * 8]: what `packed` was given, signs restored, of `data` (uint8 [blocks * bits])."""
-    codes = np.empty(len(data) // bits * BLOCK, np.int8)
-    spare = np.int64(64 - bits)
-    for block in range(len(codes) // BLOCK):
-        own, into = data[block * bits : (block + 1) * bits], codes[block * BLOCK : (block + 1) * BLOCK]
+    blocks, spare = data.reshape(-1, bits), np.int64(64 - bits)
+    codes = np.empty((len(blocks), BLOCK), np.int8)
+    for block in range(len(blocks)):
         word = np.uint64(0)
-        for i in range(len(own)):
-            word |= np.uint64(own[i]) << np.uint64(8 * i)
+        for i in range(bits):
+            word |= np.uint64(blocks[block, i]) << np.uint64(8 * i)
         for i in range(BLOCK):
-            into[i] = np.int8(np.int64(word << np.uint64(64 - bits * (i + 1))) >> spare)
-    return codes
+            codes[block, i] = np.int8(np.int64(word << np.uint64(64 - bits * (i + 1))) >> spare)
+    return codes.ravel()
