@@ -154,7 +154,7 @@ def read(frame: bytes, bridge: int | None = None) -> Message:
     head, place = parse(data)
     if bridge is not None and head.bridge != bridge:
         raise WireError(f"The message is of bridge {head.bridge:08x}, not {bridge:08x}; use the bridge that sent it.")
-    end = head.body(place, len(data))
+    end = head.end_of_body(place, len(data))
     first = place + head.scale_bytes
     values = wire_body.read(head, data[place:first], data[first:end])
     try:

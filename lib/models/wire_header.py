@@ -69,7 +69,7 @@ class Header:
         first = FIXED.pack(MAGIC, VERSION, CODECS.index(self.codec) | flags, self.bridge)
         return first + b"".join(map(_varint, numbers))
 
-    def body(self, place: int, end: int) -> int:
+    def end_of_body(self, place: int, end: int) -> int:
         """Where the body ends that begins at `place`, in a frame whose checksum begins at `end`.
 
         WireError where the header's shape and the length do not fit each other: a frame is as long as it has to be.
