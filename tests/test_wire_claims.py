@@ -140,6 +140,15 @@ class TestBeats:
         both = one("beats-utf8", made([BEST, NARROW, NARROW_NOISY], shares)).finding
         assert both.p_supports == pytest.approx(2 * alone.p_supports)
 
+    def test_bridges_of_few_seeds_support_nothing_and_leave_the_question_open(self):
+        few = made([NARROW_NOISY], {"narrow_noisy": 0.8}, seeds=2)
+        good, bad = ({"narrow": share, "best": 0.99} for share in (0.98, 0.8))
+        alone = one("beats-utf8", made([BEST, NARROW], good)).finding
+        both = reached("beats-utf8", "supported", pd.concat([made([BEST, NARROW], good), few])).finding
+        assert both.p_supports == alone.p_supports
+        reached("beats-utf8", "inconclusive", pd.concat([made([BEST, NARROW], bad), few]))
+        reached("beats-utf8", "inconclusive", few)
+
 
 class TestNoise:
     def test_it_helps_where_the_same_bridge_without_it_is_worse(self):
@@ -159,6 +168,13 @@ class TestNoise:
         for mixed in ([BEST, fine, coarse], [BEST, coarse, fine]):
             assert one("noise-helps-int4", made(mixed, shares)).finding.estimate == pytest.approx(10)
             assert one("noise-helps-int2", made(mixed, shares)).finding.estimate == pytest.approx(40)
+
+    def test_sizes_of_fewer_seeds_do_not_take_seeds_from_the_others(self):
+        shares = {"best": 0.7, "noisy": 0.9, "narrow": 0.9, "narrow_noisy": 0.9}
+        mixed = pd.concat([made([BEST, NOISY], shares), made([NARROW, NARROW_NOISY], shares, seeds=2)])
+        got = reached("noise-helps-int4", "supported", mixed).finding
+        assert (got.n, got.estimate) == (4, pytest.approx(20))
+        assert got.runs == ("best_x", "noisy_x")
 
     def test_other_trainings_are_no_twins(self):
         for changes in ({"train_steps": 640}, {"width": 8}, {"group": 16}, {"label_of": "1b_baseline_16tok"}):

@@ -181,6 +181,14 @@ class TestBytes:
         assert noisy.get_color() != reference.get_color()
         assert line(ax, "_16 × 6").get_color() == line(ax, "_8 × 8").get_color() == "0.7"
 
+    def test_of_many_bridges_with_noise_the_smallest_accurate_frames_have_colours(self):
+        noisy = [config(f"noisy_{width}", width=width, noise=4) for width in (4, 5, 6, 7, 8, 16)]
+        shares = {"noisy_4": 0.5, "noisy_5": 0.97, "noisy_6": 0.8, "noisy_7": 0.98, "noisy_8": 0.96, "noisy_16": 0.2}
+        (ax,) = draw("4b_bytes", synthetic.rows([BEST, *noisy], accuracy=shares)).figure.axes
+        named = {found.get_label() for found in ax.get_lines() if not found.get_label().startswith("_")}
+        assert named == {"16 × 16", *(f"16 × {width}, 4-bit noise" for width in (16, 5, 7, 8))}
+        assert line(ax, "_16 × 6, 4-bit noise").get_color() == "0.7"
+
     def test_scales_of_two_bytes_are_hollow_and_coded_frames_fainter_and_smaller(self, rows, drawn_of):
         (ax,) = drawn_of("4b_bytes").figure.axes
         hollow, faint = line(ax, "_16 × 16, fp16 scales"), line(ax, "_16 × 16, entropy-coded")

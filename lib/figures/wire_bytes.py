@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ EXPERIMENT = wire.EXPERIMENT
 REFERENCE = {"color": "0.1", "marker": "o"}
 OTHERS = {"color": "0.7", "marker": ".", "ms": 3, "lw": 0.7}
 LIGHTER = {"ls": "", "alpha": 0.35, "ms": 3.5, "mew": 0}  # entropy-coded frames
+COLOURED = 4  # bridges at most with a colour of their own: more lie on top of each other
 HOLLOW = {"ls": "", "mfc": "white", "ms": 4}  # fp16 scales
 MARKERS = "sD^vP*Xph"  # of the text coders: the reference has the circle
 SHIFT = 1.02  # of the bytes of lines that would hide each other, per line
@@ -28,8 +30,13 @@ def against_bytes(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table, texts = wire.points(part), wire.texts(rows, part)
     figure, (ax,) = style.new(style.TEXT, 4.2)
     looks = _looks(table)
+    shown = [bridge_name for bridge_name, look in looks.items() if look is not OTHERS]
     for bridge_name, line in table.groupby("name", sort=False):
-        _line(ax, line, looks[bridge_name], list(looks).index(bridge_name))
+        if bridge_name in shown:
+            _line(ax, line, looks[bridge_name], SHIFT ** shown.index(bridge_name))
+        else:
+            fine = line[line.scales != "fp16"]
+            ax.plot(fine.frame_bytes, fine.estimate, label=f"_{bridge_name}", zorder=1, **OTHERS)
     _codec_names(ax, table[table.reference & (table.scales != "fp16")])
     _texts(ax, texts)
     items = bridge_captions.spread(table["items"])
@@ -47,22 +54,32 @@ FIGURES = {"4b_bytes": against_bytes}
 
 
 def _looks(table: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Line of each bridge: the reference black, those trained with noise in colours, the others grey."""
-    noisy = list(dict.fromkeys(table[(table.noise > 0) & ~table.reference].name))
-    coloured = style.arm_styles(noisy)
+    """Line of each bridge: the reference black, some of those trained with noise in colours, the others grey."""
+    coloured = style.arm_styles(_noisy(table)[:COLOURED])
     own = table[table.reference].name.iloc[0]
-    found = {row: coloured.get(row, OTHERS) for row in dict.fromkeys(table.name)}
+    found = {bridge_name: coloured.get(bridge_name, OTHERS) for bridge_name in dict.fromkeys(table.name)}
     return found | {own: REFERENCE}
 
 
-def _line(ax: Axes, table: pd.DataFrame, look: Mapping[str, object], index: int) -> None:
+def _noisy(table: pd.DataFrame) -> list[str]:
+    """Bridges trained with noise: of the reference's size first, then by their smallest frame that is accurate enough,
+    then by their best accuracy.
+    """
+    size = table.loc[table.reference, ["tokens", "width"]].iloc[0]
+
+    def rank(own: pd.DataFrame) -> tuple[bool, float, float]:
+        best = wire.smallest(own)
+        differs = (own[["tokens", "width"]].iloc[0] != size).any()
+        return differs, np.inf if best is None else best.frame_bytes, -own.estimate.max()
+
+    groups = dict(list(table[(table.noise > 0) & ~table.reference].groupby("name", sort=False)))
+    return sorted(groups, key=lambda bridge_name: rank(groups[bridge_name]))
+
+
+def _line(ax: Axes, table: pd.DataFrame, look: Mapping[str, object], shift: float) -> None:
     """One bridge: a line over codecs with fp32 scales, hollow marks with fp16 scales, faint ones if entropy-coded."""
     label = table.name.iloc[0]
-    if look is OTHERS:
-        fine = table[table.scales != "fp16"]
-        ax.plot(fine.frame_bytes, fine.estimate, label=f"_{label}", zorder=1, **OTHERS)
-        return
-    table = table.assign(x=table.frame_bytes * SHIFT**index, coded=table.coded_bytes * SHIFT**index)
+    table = table.assign(x=table.frame_bytes * shift, coded=table.coded_bytes * shift)
     fine, half = table[table.scales != "fp16"], table[table.scales == "fp16"]
     ax.plot(fine.x, fine.estimate, label=label, ms=4, lw=1, **look)
     ax.vlines(fine.x, fine.low, fine.high, color=look["color"], lw=0.8)
@@ -92,13 +109,13 @@ def _texts(ax: Axes, texts: pd.DataFrame) -> None:
 
 
 def _legend(figure: Figure, looks: Mapping[str, dict[str, object]], has_texts: bool) -> None:
-    noisy = {name: look for name, look in looks.items() if look is not OTHERS}
+    shown = {name: look for name, look in looks.items() if look is not OTHERS}
     handles = [
-        Line2D([], [], ms=4, lw=1, label=name + " (reference)" * (look is REFERENCE), **look)
-        for name, look in noisy.items()
+        Line2D([], [], ms=4, lw=1, label="reference: " * (look is REFERENCE) + name, **look)
+        for name, look in shown.items()
     ]
-    if len(noisy) < len(looks):
-        handles.append(Line2D([], [], label="other bridges, no noise", **OTHERS))
+    if len(shown) < len(looks):
+        handles.append(Line2D([], [], label="other bridges", **OTHERS))
     grey = {"color": "0.4", "marker": "o"}
     handles.append(Line2D([], [], label="fp16 scales", **grey | HOLLOW))
     handles.append(Line2D([], [], label="entropy-coded", **grey | LIGHTER))
@@ -114,8 +131,9 @@ def _caption(table: pd.DataFrame, texts: pd.DataFrame, missing: Sequence[str]) -
     said = f"Dashed, the entropy of a question: {floor.iloc[0]:.2f} bytes. " if len(floor) else ""
     return (
         "Accuracy on the test items against the bytes of a whole frame, measured on messages that were encoded and "
-        f"decoded. Black: {own.label_of} ({own['name']} numbers), quantised after training, with a group of "
-        f"{own.group:g} numbers per scale; colours: bridges trained with quantisation noise; grey: others without. "
+        f"decoded. Black: {own.label_of} ({own.tokens:g} × {own.width:g} numbers), quantised after training, with a "
+        f"scale per {own.group:g} numbers; colours: bridges trained with quantisation noise, at most {COLOURED}, those "
+        "of the same size first, then by their smallest frame that is accurate enough; grey: all others. "
         "Lines have fp32 scales; hollow, fp16 scales; faint, the same frames with entropy coding, if that is smaller. "
         "Lines are shifted by 2 % each so that none hides another; the plotted data are not. Text coders stand at the "
         "accuracy of the target that reads the text and have no header; what both sides must hold beforehand is in "

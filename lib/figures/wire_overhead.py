@@ -36,7 +36,11 @@ def overhead(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     ax.set_yticks(range(len(own) + len(texts)), [*names, *(f"text: {name}" for name in texts.name)])
     ax.set(ylim=(len(own) + len(texts) - 0.4, -0.6), xlabel="bytes per message; right of a bar: bytes, share of codes")
     ax.set_xlim(right=1.14 * own.frame_bytes.max())  # room for the numbers
-    ax.set_title(f"{own.name.iloc[0]} numbers, a scale per {own.group.iloc[0]:g}", loc="left", fontsize=7)
+    ax.set_title(
+        f"{own.tokens.iloc[0]:g} × {own.width.iloc[0]:g} numbers, a scale per {own.group.iloc[0]:g}",
+        loc="left",
+        fontsize=7,
+    )
     style.legend_below(figure, ax, len(NAMES))
     style.note(figure, missing, [])
     data = pd.concat([own.assign(arm="message"), texts.assign(arm="text")], ignore_index=True)
@@ -69,8 +73,9 @@ def _number(ax: Axes, y: float, x: float, text: str) -> None:
 def _caption(own: pd.DataFrame, missing: Sequence[str]) -> str:
     row = own.iloc[0]
     return (
-        f"Bytes of each part of a frame of {row.label_of} ({row['name']} numbers), which are the same for every "
-        f"message, without entropy coding: integer codecs have a scale per {row.group:g} numbers, in fp32 or in fp16. "
+        f"Bytes of each part of a frame of {row.label_of} ({row.tokens:g} × {row.width:g} numbers), which are the same "
+        f"for every message, without entropy coding: integer codecs have a scale per {row.group:g} numbers, in fp32 or "
+        "in fp16. "
         "Below, the mean bytes of the same questions as text; a dictionary, which both sides must hold beforehand, is "
         f"not in them (see 4b_payback). {wire.pair_sentence(own)}{style.missing_sentence(missing)}"
     )

@@ -19,7 +19,8 @@ PLAIN = "utf8"  # needs nothing beforehand: what all others have to pay back aga
 MOST = 7.0  # log10 of the messages drawn at least
 POINTS = 200
 BRIDGE_LINE = {"lw": 1.3}
-SIDES = ((-16, 12), (18, -12))  # points from a dot to its number, by turns above and below the line
+SIDES = {False: (18, -12), True: (-18, 14)}  # points from a dot to its number: below the line, or above it
+CLOSE = 1.0  # of the messages of a dot, to the next: numbers of dots that close stand on either side
 TEXT_LINE = {"lw": 0.9, "ls": "--"}
 
 
@@ -37,7 +38,7 @@ def payback(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     _crossings(ax, table, looks)
     ax.set(xscale="log", yscale="log", xlabel="messages sent (log scale)", ylabel="bytes sent in all (log scale)")
     ax.set_title("dots: messages after which no more bytes were sent than in UTF-8", loc="left", fontsize=7)
-    style.legend_below(figure, ax, 3, "bytes per message, accuracy")
+    style.legend_below(figure, ax, 2, "bytes per message, accuracy")
     style.note(figure, missing, [])
     return Drawn(figure, table, _caption(table, missing))
 
@@ -87,11 +88,12 @@ def _crossings(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]
     """Where a sender with side information has sent as many bytes as PLAIN, with the number of messages."""
     plain = table[table.coder == PLAIN].bytes.min()
     paid = table[np.isfinite(table.pays_after) & (table.side_bytes > 0)].sort_values("pays_after")
-    for i, row in enumerate(paid.itertuples()):
+    close = paid.pays_after.diff(-1).abs() < CLOSE * paid.pays_after
+    for row, above in zip(paid.itertuples(), close, strict=True):
         colour, place = looks[row.sender]["color"], (row.pays_after, row.pays_after * plain)
         ax.plot(*place, color=colour, marker="o", ms=4.5, ls="", label=f"_pays {row.sender}", zorder=4)
         ax.annotate(
-            f"{row.pays_after:,.0f}", place, SIDES[i % 2], textcoords="offset points", fontsize=6.5, color="0.2",
+            f"{row.pays_after:,.0f}", place, SIDES[above], textcoords="offset points", fontsize=6.5, color="0.2",
             ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8},
         )  # fmt: skip
 
