@@ -168,6 +168,8 @@ class TestNoise:
         for mixed in ([BEST, fine, coarse], [BEST, coarse, fine]):
             assert one("noise-helps-int4", made(mixed, shares)).finding.estimate == pytest.approx(10)
             assert one("noise-helps-int2", made(mixed, shares)).finding.estimate == pytest.approx(40)
+        fewer = pd.concat([made([BEST, fine], shares), made([coarse], shares, seeds=2)])
+        assert one("noise-helps-int2", fewer).finding.estimate == pytest.approx(10), "seeds come first"
 
     def test_sizes_of_fewer_seeds_do_not_take_seeds_from_the_others(self):
         shares = {"best": 0.7, "noisy": 0.9, "narrow": 0.9, "narrow_noisy": 0.9}

@@ -330,7 +330,7 @@ class TestGeometry:
         assert ax.get_yscale() == "log"
         dots = line(ax, "_64 x 4096, fp16")
         names = [text.get_text() for text in ax.get_xticklabels()]
-        found = {names[round(x)]: y for x, y in zip(dots.get_xdata() - 0.25, dots.get_ydata(), strict=True)}
+        found = {names[round(x)]: y for x, y in zip(dots.get_xdata(), dots.get_ydata(), strict=True)}
         assert found["int4"] == 64 * 4096 // 2 + 2 * 64 * 4096 // 32 + 36
         assert set(found) == {"int8", "int6", "int4", "int3", "int2"}
         assert set(line(ax, "_prompt").get_ydata()) == {480.0}

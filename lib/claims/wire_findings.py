@@ -139,10 +139,9 @@ def _any(tests: Sequence[Finding | None]) -> Finding | None:
     known = [test for test in tests if test]
     if not known:
         return None
-    best = min(known, key=lambda test: (test.p_supports, -test.estimate))
-    supports = (
-        min(1.0, sum(test.n >= test.enough for test in known) * best.p_supports) if best.n >= best.enough else 1.0
-    )
+    able = [test for test in known if test.n >= test.enough]
+    best = min(able or known, key=lambda test: (test.p_supports, -test.estimate))
+    supports = min(1.0, max(1, len(able)) * best.p_supports)
     return replace(best, p_supports=supports, p_refutes=max(test.p_refutes for test in known))
 
 
@@ -155,9 +154,10 @@ def _text(rows: pd.DataFrame, part: pd.DataFrame, coders: Sequence[str]) -> floa
 
 def noise_helps(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
     """Accuracy in a codec of bridges trained with noise minus that of the same trained without, mean over sizes."""
-    ours, theirs, source, said = _twins(rows, scale, codec, codec)
-    if source is None:
+    twins = _twins(rows, scale, codec, codec)
+    if twins is None:
         return None
+    ours, theirs, source, said = twins
     about = f"accuracy in {codec} trained with noise minus without, mean over {len(said)} size{'s' * (len(said) > 1)}"
     found = minus([ours, theirs], ("with noise", "without"), source, about)
     return replace(found, remark=f"{found.remark} {'; '.join(said)}.")
@@ -165,9 +165,10 @@ def noise_helps(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
 
 def noise_keeps(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
     """Accuracy in a codec of bridges trained with noise, less SHARE of what the same without noise have in fp32."""
-    ours, theirs, source, said = _twins(rows, scale, codec, "fp32")
-    if source is None:
+    twins = _twins(rows, scale, codec, "fp32")
+    if twins is None:
         return None
+    ours, theirs, source, said = twins
     values = 100 * (ours.to_numpy(float) - SHARE * theirs.to_numpy(float))
     about = f"accuracy in {codec} trained with noise, less {SHARE:g} of that in fp32 trained without"
     return no_lower(values, 0.0, 1 - SHARE, source, statistic=about, unit="points", remark=f"{'; '.join(said)}.")
@@ -175,23 +176,23 @@ def noise_keeps(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
 
 def _twins(
     rows: pd.DataFrame, scale: Scale, ours: str, theirs: str
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None, list[str]]:
-    """Bridges trained with noise in one codec, the same trained without in another, and what to say of each size.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str]] | None:
+    """Bridges trained with noise in one codec, the same trained without in another; None where nothing was both.
 
-    Tables [seeds, items] are means over sizes. Of several noises of one size, that nearest to the bits of the first
-    codec. The rows they were made of are None where nothing was trained both ways.
+    Both as means over sizes [seeds, items], then the rows they were made of, and what to say of each size. Of several
+    noises of one size that of the most seeds, then that nearest to the bits of the first codec.
     """
     part, bits, pairs = bridges(rows, scale), int(ours.removeprefix("int")), []
     for _, own in part.groupby(ALIKE, dropna=False) if len(part) else ():
         plain, noisy = own[own.noise == 0], own[own.noise > 0]
         if len(plain) and len(noisy):
-            nearest = min(noisy.noise.unique(), key=lambda noise: (abs(noise - bits), noise))
+            nearest = min((-one.seed.nunique(), abs(noise - bits), noise) for noise, one in noisy.groupby("noise"))[-1]
             pairs.append((noisy[noisy.noise == nearest], plain))
     pairs = _most_seeds(pairs)
     tables = [answers(noisy, ours) for noisy, _ in pairs] + [answers(plain, theirs) for _, plain in pairs]
     together = shared(tables) if tables else None
     if together is None:
-        return pd.DataFrame(), pd.DataFrame(), None, []
+        return None
     halves = together[: len(pairs)], together[len(pairs) :]
     said = [
         f"{wire.name(noisy.iloc[0])} {100 * a.to_numpy().mean():.1f} % in {ours}, without noise "

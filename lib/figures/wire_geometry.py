@@ -12,7 +12,7 @@ from lib.figures import Drawn, style, wire
 EXPERIMENT = wire.EXPERIMENT
 
 CACHE = "kv_cache"  # the codec of rows about shipping a model's cache instead
-WIDTH = 0.5  # of the dots of one codec, in the distance of two codecs
+WIDTH = 0.75  # of the dots of one codec, in the distance of two codecs
 PROMPT = {"color": wire.TEXT_COLOUR, "lw": 1.1}
 CACHE_LINE = {"color": "C4", "lw": 0.9, "ls": "--"}
 SCALES = {"": "full", "fp32": "full", "fp16": "none"}  # how markers are filled
@@ -47,7 +47,7 @@ def _frames(ax: Axes, frames: pd.DataFrame, codecs: Sequence[str]) -> None:
     names = list(frames.sort_values("tokens", kind="stable").geometry.unique())
     looks = style.arm_styles(names)
     for i, name in enumerate(names):
-        shift = WIDTH * (i / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0
+        shift = _shift(i, len(names))
         for scales, fill in SCALES.items():
             own = frames[(frames.geometry == name) & (frames.scales == scales)]
             face = looks[name]["color"] if fill == "full" else "white"
@@ -56,9 +56,14 @@ def _frames(ax: Axes, frames: pd.DataFrame, codecs: Sequence[str]) -> None:
             ax.plot(places, own.frame_bytes, ls="", ms=4.5, mfc=face, label=label, zorder=3, **looks[name])
     ax.plot([], [], ls="", ms=4.5, mfc="white", color="0.4", marker="o", label="fp16 scales")
     for row in frames[(frames.codec == TIMES_OF) & (frames.scales == "fp32")].itertuples():
-        shift = WIDTH * (names.index(row.geometry) / max(1, len(names) - 1) - 0.5)
+        at = codecs.index(row.codec) + _shift(names.index(row.geometry), len(names)), row.frame_bytes
         place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 6}
-        ax.annotate(f"{row.times_prompt:.0f}×", (codecs.index(row.codec) + shift, row.frame_bytes), **place)
+        ax.annotate(f"{row.times_prompt:.0f}×", at, **place)
+
+
+def _shift(i: int, count: int) -> float:
+    """Where in its codec's column the dot of one of `count` sizes stands."""
+    return WIDTH * ((i + 0.5) / count - 0.5)
 
 
 def _lines(ax: Axes, part: pd.DataFrame, caches: pd.DataFrame) -> None:
