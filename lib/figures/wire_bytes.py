@@ -21,7 +21,6 @@ LIGHTER = {"ls": "", "alpha": 0.35, "ms": 3.5, "mew": 0}  # entropy-coded frames
 COLOURED = 4  # bridges at most with a colour of their own: more lie on top of each other
 HOLLOW = {"ls": "", "mfc": "white", "ms": 4}  # fp16 scales
 MARKERS = "sD^vP*Xph"  # of the text coders: the reference has the circle
-SHIFT = 1.02  # of the bytes of lines that would hide each other, per line
 
 
 def against_bytes(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
@@ -33,7 +32,7 @@ def against_bytes(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     shown = [bridge_name for bridge_name, look in looks.items() if look is not OTHERS]
     for bridge_name, line in table.groupby("name", sort=False):
         if bridge_name in shown:
-            _line(ax, line, looks[bridge_name], SHIFT ** shown.index(bridge_name))
+            _line(ax, line, looks[bridge_name])
         else:
             fine = line[line.scales != "fp16"]
             ax.plot(fine.frame_bytes, fine.estimate, label=f"_{bridge_name}", zorder=1, **OTHERS)
@@ -76,16 +75,15 @@ def _noisy(table: pd.DataFrame) -> list[str]:
     return sorted(groups, key=lambda bridge_name: rank(groups[bridge_name]))
 
 
-def _line(ax: Axes, table: pd.DataFrame, look: Mapping[str, object], shift: float) -> None:
+def _line(ax: Axes, table: pd.DataFrame, look: Mapping[str, object]) -> None:
     """One bridge: a line over codecs with fp32 scales, hollow marks with fp16 scales, faint ones if entropy-coded."""
     label = table.name.iloc[0]
-    table = table.assign(x=table.frame_bytes * shift, coded=table.coded_bytes * shift)
     fine, half = table[table.scales != "fp16"], table[table.scales == "fp16"]
-    ax.plot(fine.x, fine.estimate, label=label, ms=4, lw=1, **look)
-    ax.vlines(fine.x, fine.low, fine.high, color=look["color"], lw=0.8)
-    ax.plot(half.x, half.estimate, label=f"_{label}, fp16 scales", **look | HOLLOW)
+    ax.plot(fine.frame_bytes, fine.estimate, label=label, ms=4, lw=1, **look)
+    ax.vlines(fine.frame_bytes, fine.low, fine.high, color=look["color"], lw=0.8)
+    ax.plot(half.frame_bytes, half.estimate, label=f"_{label}, fp16 scales", **look | HOLLOW)
     smaller = table[table.coded_bytes < table.frame_bytes]
-    ax.plot(smaller.coded, smaller.estimate, label=f"_{label}, entropy-coded", **look | LIGHTER)
+    ax.plot(smaller.coded_bytes, smaller.estimate, label=f"_{label}, entropy-coded", **look | LIGHTER)
 
 
 def _codec_names(ax: Axes, reference: pd.DataFrame) -> None:
@@ -135,7 +133,7 @@ def _caption(table: pd.DataFrame, texts: pd.DataFrame, missing: Sequence[str]) -
         f"scale per {own.group:g} numbers; colours: bridges trained with quantisation noise, at most {COLOURED}, those "
         "of the same size first, then by their smallest frame that is accurate enough; grey: all others. "
         "Lines have fp32 scales; hollow, fp16 scales; faint, the same frames with entropy coding, if that is smaller. "
-        "Lines are shifted by 2 % each so that none hides another; the plotted data are not. Text coders stand at the "
+        "Text coders stand at the "
         "accuracy of the target that reads the text and have no header; what both sides must hold beforehand is in "
         f"4b_payback. {said}{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}"
         f"{style.missing_sentence(missing)}"
