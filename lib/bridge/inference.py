@@ -1,6 +1,6 @@
 """What a message saves at inference (4c): text against messages, over the same questions, with answers of one length.
 
-Rows, by `protocol`:
+Rows, each with `source`, `target` and `task`, by `protocol`:
 
 * `latency`, one per timed batch: `arm` (`text`, or the name of a bridge), `tokens` (soft tokens; null for the text),
   `batch_size`, `batch`, `repeat`, `order` (place among all timed batches), seconds of each stage as `<stage>_s` (see
@@ -37,7 +37,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lib import provenance
-from lib.bridge import chosen, evaluation, live_memory, serving
+from lib.bridge import chosen, evaluation, live_memory, serving, worker
 from lib.bridge import inference_flops as flops
 from lib.bridge import inference_stages as stages
 from lib.bridge.chosen import Chosen
@@ -51,7 +51,7 @@ from lib.params import ParameterError
 from lib.params.inference import Inference
 
 TEXT = "text"  # the arm that sends the question itself
-MEASURED = 4  # batches of each size whose memory is measured; they also warm up what is timed
+MEASURED = 6  # batches of each size whose memory is measured, from the shortest to the longest; they warm up the rest
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Study:
     setting: Setting
     arms: list[Arm]
     items: list[Item]  # sorted by the length of their prompts
+    trusted: bool = False  # whether the models' own code may run
 
     def batches(self, size: int) -> list[list[Item]]:
         """Whole batches of neighbours; what is left over is left out."""
@@ -105,15 +106,21 @@ def load(params: Inference) -> Study:
     pair = first.pair()
     setting = Setting(pair, first.task(), params.new_tokens, params.codec)
     items.sort(key=lambda item: len(prompt(pair.target, setting.task, item.question)))
-    trained = zip(params.bridges, bridges, strict=True)
-    return Study(params, setting, [Arm(TEXT), *(Arm(name, one.bridge(pair)) for name, one in trained)], items)
+    named = zip(params.bridges, bridges, strict=True)
+    arms = [Arm(TEXT), *(Arm(name, one.bridge(pair)) for name, one in named)]
+    return Study(params, setting, arms, items, first.params.trust_remote_code)
 
 
 def run(study: Study, respond: Callable[..., None], folder: Path) -> Iterator[dict[str, Any]]:
     """Measure; yields rows as they are there. respond: called with what each arm answers to every question."""
-    if study.params.backend == "vllm":
-        yield from _served(study, folder)
-        return
+    pair = study.setting.pair
+    about = {"source": pair.source.name, "target": pair.target.name, "task": study.setting.task.name}
+    measured = _served(study, folder) if study.params.backend == "vllm" else _timed(study, respond)
+    for row in measured:
+        yield row | about
+
+
+def _timed(study: Study, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
     yield from _memory(study)
     yield from _quality(study, respond)
     yield from _latency(study)
@@ -152,18 +159,13 @@ def _latency(study: Study) -> Iterator[dict[str, Any]]:
 
 
 def _memory(study: Study) -> Iterator[dict[str, Any]]:
-    chance = random.Random(study.params.seed)
     for size in study.params.batches:
-        batches = list(enumerate(study.batches(size)))
-        for number, batch in chance.sample(batches, min(MEASURED, len(batches))):
-            questions = [item.question for item in batch]
+        batches = study.batches(size)
+        for number in np.linspace(0, len(batches) - 1, min(MEASURED, len(batches))).round().astype(int).tolist():
+            questions = [item.question for item in batches[number]]
             for arm in study.arms:
-                yield (
-                    {"protocol": "memory"}
-                    | arm.about
-                    | {"batch_size": size, "batch": number}
-                    | _held(study, arm, questions)
-                )
+                about = {"protocol": "memory"} | arm.about | {"batch_size": size, "batch": number}
+                yield about | _held(study, arm, questions)
 
 
 def _held(study: Study, arm: Arm, questions: Sequence[str]) -> dict[str, Any]:
@@ -230,16 +232,18 @@ def _served(study: Study, folder: Path) -> Iterator[dict[str, Any]]:
     for arm in study.arms[1:]:
         frames = [arm.send(setting, Clock(setting.device), [question])[0] for question in questions]
         prompts[arm.name] = [stages.embedded(setting, arm.bridge, frame) for frame in frames]
-    rows = serving.serve(
-        setting.pair.target.name,
-        prompts,
-        params.new_tokens,
-        params.batches,
-        params.repeats,
-        log=folder / "log.txt",
-        threads=params.threads,
-        seed=params.seed,
-    )
+    with worker.set_aside(setting.pair.source, setting.pair.target):  # the engine needs the GPU
+        rows = serving.serve(
+            setting.pair.target.name,
+            prompts,
+            params.new_tokens,
+            params.batches,
+            params.repeats,
+            log=folder / "log.txt",
+            threads=params.threads,
+            seed=params.seed,
+            trust_remote_code=study.trusted,
+        )
     arms = {arm.name: arm for arm in study.arms}
     for row in rows:
         kept = {name: value for name, value in row.items() if name not in ("kind", "batch", "tokens")}

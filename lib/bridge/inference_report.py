@@ -48,7 +48,7 @@ def stages(table: pd.DataFrame) -> pd.DataFrame:
     if not _timed(table):
         return pd.DataFrame()
     batches = drawn.latency(table)
-    found = 1e3 * batches.groupby(["batch_size", "arm"])[[s for s in STAGES if s != "link_s"]].median()
+    found = 1e3 * batches.groupby(["batch_size", "arm"], sort=False)[[s for s in STAGES if s != "link_s"]].median()
     found = found.rename(columns=STAGES)
     found["per written token"] = found[STAGES["decode_s"]] / (table.new_tokens.iloc[0] - 1)
     for bandwidth in table.bandwidths.iloc[0]:
@@ -66,7 +66,7 @@ def speedups(table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     found = pd.concat([drawn.speedups(table, bandwidth) for bandwidth in table.bandwidths.iloc[0]])
     columns = ["accounting", "bandwidth", "batch_size", "arm"]
-    return found.set_index(columns)[["estimate", "low", "high", "n"]].round(DIGITS)
+    return found.set_index(columns)[["estimate", "low", "high", "n"]].sort_index(sort_remaining=False).round(DIGITS)
 
 
 def memory(table: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +94,7 @@ def breakeven(table: pd.DataFrame) -> pd.DataFrame:
 def throughput(table: pd.DataFrame) -> pd.DataFrame:
     """Questions per second, by batch size and arm."""
     found = drawn.throughput(table) if _timed(table) else served(table)
-    return found.pivot(index="arm", columns=["accounting", "batch_size"], values="estimate").round(1)
+    return found.pivot(index="arm", columns=["accounting", "batch_size"], values="estimate").sort_index(axis=1).round(1)
 
 
 def reading(table: pd.DataFrame) -> str:
@@ -105,17 +105,21 @@ def reading(table: pd.DataFrame) -> str:
         said = [f"{arm} {rate[arm, size]:.1f}" for arm in dict.fromkeys(rate.index.get_level_values("arm"))]
         return f"Questions per second served by vLLM at batch size {size}: {', '.join(said)}."
     ratio, saved = drawn.speedups(table), drawn.memory(table)
-    size = ratio.batch_size.max()
     said = []
-    for arm in dict.fromkeys(ratio.arm):
-        at = ratio[(ratio.arm == arm) & (ratio.batch_size == size)].set_index("accounting").estimate
+    for (arm, size), part in ratio.groupby(["arm", "batch_size"], sort=False):
+        read, must = (_interval(part[part.accounting == accounting].iloc[0]) for accounting in (RAN, RUNS))
         held = saved[(saved.arm == arm) & (saved.batch_size == size)].iloc[0]
         said.append(
-            f"{arm}: {at[RAN]:.2f} times as fast as the text at batch size {size} where the source has read the "
-            f"question, {at[RUNS]:.2f} where it must; {held.saved_kv:.0f} % of the target's cache saved, "
-            f"{held.saved_kv_with_source:.0f} % with the source's cache counted."
+            f"{arm}, batches of {size}: {read} times as fast as the text where the source has read the question, "
+            f"{must} where it must; {held.saved_kv:.0f} % of the target's cache saved, "
+            f"{held.saved_kv_with_source:.0f} % with the source's own counted."
         )
     return "\n".join(said)
+
+
+def _interval(row: pd.Series) -> str:
+    few = f"n = {row.n}" if pd.isna(row.low) else f"{row.low:.2f} to {row.high:.2f}, n = {row.n}"
+    return f"{row.estimate:.2f} ({few})"
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:

@@ -8,12 +8,11 @@ it returns is not seen. Watching is slow: measure in a pass that is not timed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from lib.metrics.cost import PeakMemory
 
@@ -30,11 +29,11 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = {_storage(t)._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        given = {tensor.untyped_storage()._cdata for tensor in _tensors([*args, *kwargs.values()])}
         output = operation(*args, **kwargs)
-        for tensor in (leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)):
-            storage = _storage(tensor)
-            if storage._cdata not in given | self._own:  # not a view, nor written in place
+        for tensor in _tensors([output]):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in given and storage._cdata not in self._own:  # not a view, nor written in place
                 self._hold(storage)
         return output
 
@@ -49,8 +48,13 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
-    return tensor.untyped_storage()
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Tensors among arguments or results, which may be lists of them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def peak(work: Callable[[], Result], device: torch.device) -> tuple[Result, int]:

@@ -48,11 +48,21 @@ def protocol(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 def latency(rows: pd.DataFrame, bandwidth: float = 0.0) -> pd.DataFrame:
     """One row per arm, batch size and batch: seconds of each stage, medians over repeats, with a link of `bandwidth`
     Mbit/s (0: none)."""
-    part = protocol(rows, "latency").astype({"batch_size": int, "batch": int})
+    part = _ordered(protocol(rows, "latency")).astype({"batch": int})
     bits = 8 * part.sent_bytes * part.batch_size
     part = part.assign(link_s=bits / (1e6 * bandwidth) if bandwidth else 0.0)
     columns = [*STAGES, "sent_bytes", "context_tokens", "tokens"]
     return part.groupby(CELL, sort=False)[columns].median().reset_index()
+
+
+def _ordered(part: pd.DataFrame) -> pd.DataFrame:
+    """Rows by batch size, and by arm within it."""
+    place = {arm: i for i, arm in enumerate(arms(part))}
+    return (
+        part.astype({"batch_size": int})
+        .assign(place=part.arm.map(place))
+        .sort_values(["batch_size", "place"], kind="stable")
+    )
 
 
 def seconds(batches: pd.DataFrame, source_runs: bool, stages: dict[str, str] = STAGES) -> pd.Series:
@@ -133,7 +143,7 @@ def memory(rows: pd.DataFrame) -> pd.DataFrame:
     `saved_*`: percent of the text's bytes, of the cache at its end and of the peak beside the weights; `_with_source`:
     with what the source holds counted as well.
     """
-    part = protocol(rows, "memory").astype({"batch_size": int})
+    part = _ordered(protocol(rows, "memory"))
     held = [name for name in part if name.endswith("_bytes") and name not in ("sent_bytes", "weight_bytes")]
     per_question = part.assign(**{name: part[name].astype(float) / part.batch_size for name in held})
     found = per_question.groupby(["arm", "batch_size"], sort=False)[[*held, "weight_bytes"]].mean().reset_index()
