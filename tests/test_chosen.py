@@ -34,7 +34,7 @@ def weights(bridge):
 
 def test_a_cell_needs_no_run(tmp_path):
     cell = next(c for c in presets.cells("4a_bridge", "quick") if c.label == "1a_stable_8tok")
-    assert chosen.params("quick/1a_stable_8tok", tmp_path) == Chosen(cell.resolved(), None)
+    assert chosen.find("quick/1a_stable_8tok", tmp_path) == Chosen(cell.resolved(), None)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_a_cell_needs_no_run(tmp_path):
 )
 def test_an_unknown_name_is_one_sentence(name, says, tmp_path):
     with pytest.raises(ParameterError, match=says):
-        chosen.params(name, tmp_path)
+        chosen.find(name, tmp_path)
 
 
 def test_a_run_is_found_by_id_and_by_label_and_its_weights_are_those_in_its_folder(world, run, tmp_path):
     for name in ("good", run.name):
-        found = chosen.params(name, tmp_path)
+        found = chosen.find(name, tmp_path)
         assert found.folder == run
     expected = stored.load(run, world.pair).bridge
     assert torch.equal(weights(found.bridge(world.pair)), weights(expected))
@@ -60,7 +60,7 @@ def test_a_run_is_found_by_id_and_by_label_and_its_weights_are_those_in_its_fold
 
 
 def test_another_seed_of_a_run_is_trained(world, run, tmp_path):
-    found = chosen.params("good", tmp_path)
+    found = chosen.find("good", tmp_path)
     other = found.bridge(world.pair, 4)
     assert not torch.equal(weights(other), weights(found.bridge(world.pair)))
     trained = study.trained(world.pair, Job.of(found.params).of_seed(4)).at(study.kept(found.params))
@@ -68,8 +68,8 @@ def test_another_seed_of_a_run_is_trained(world, run, tmp_path):
 
 
 def test_what_is_changed_is_trained_and_what_stays_is_not(world, run, tmp_path):
-    assert chosen.params("good", tmp_path, wire_dim=6).folder == run
-    narrow = chosen.params("good", tmp_path, wire_dim=3, noise_bits=4)
+    assert chosen.find("good", tmp_path, wire_dim=6).folder == run
+    narrow = chosen.find("good", tmp_path, wire_dim=3, noise_bits=4)
     assert (narrow.folder, narrow.params.wire_dim, narrow.params.noise_bits) == (None, 3, 4)
     made = narrow.bridge(world.pair)
     assert made.shape.wire_dim == 3
@@ -78,7 +78,7 @@ def test_what_is_changed_is_trained_and_what_stays_is_not(world, run, tmp_path):
 
 def test_a_change_that_cannot_be_is_one_sentence(run, tmp_path):
     with pytest.raises(ParameterError, match="2 to 8"):
-        chosen.params("good", tmp_path, noise_bits=1)
+        chosen.find("good", tmp_path, noise_bits=1)
 
 
 def test_bridges_of_other_tasks_or_models_are_not_compared(world):

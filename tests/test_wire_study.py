@@ -140,10 +140,10 @@ def test_nothing_depends_on_gold_answers(world, subject, monkeypatch):
 
 def test_a_bridge_is_changed_as_asked(tmp_path):
     given = {"bridge": "quick/1a_stable_8tok", "soft_tokens": 4, "wire_dim": 8, "noise_bits": 4, "steps": 30}
-    made = wire_study.subject(resolve("4b_wire", given)).params
+    made = wire_study.bridge_of(resolve("4b_wire", given)).params
     assert (made.soft_tokens, made.wire_dim, made.noise_bits, made.steps) == (4, 8, 4, 30)
-    same = wire_study.subject(resolve("4b_wire", {"bridge": "quick/1a_stable_8tok"}))
-    assert same == chosen.params("quick/1a_stable_8tok")
+    same = wire_study.bridge_of(resolve("4b_wire", {"bridge": "quick/1a_stable_8tok"}))
+    assert same == chosen.find("quick/1a_stable_8tok")
 
 
 class Shown:

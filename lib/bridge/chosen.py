@@ -52,7 +52,7 @@ class Chosen:
         return study.trained(models, Job.of(self.params).of_seed(seed)).at(study.kept(self.params))
 
 
-def params(name: str, runs_dir: str | Path = "", **changes: Any) -> Chosen:
+def find(name: str, runs_dir: str | Path = "", **changes: Any) -> Chosen:
     """The bridge of this name, with other values for some parameters; ParameterError, one sentence, where it is none.
 
     Nothing is loaded. What is changed has to be trained, so a changed bridge of a run is no longer that in its folder.

@@ -95,7 +95,7 @@ class Study:
 
 def load(params: Inference) -> Study:
     """Models, bridges and questions; ParameterError, one sentence, where they do not fit together."""
-    bridges = [chosen.params(name, params.runs_dir) for name in params.bridges]
+    bridges = [chosen.find(name, params.runs_dir) for name in params.bridges]
     chosen.same_pair(bridges)
     first: Chosen = bridges[0]
     items = first.items("test", params.samples)

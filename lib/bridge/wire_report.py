@@ -15,14 +15,15 @@ from lib.models import wire
 from lib.params.wire import Wire
 
 DIGITS = 3
+WEIGHT = 4  # bytes of a bridge's parameter
 PARTS = ["header", "scales", "codes", "anchor", "checksum"]  # of a frame, in the order of its bytes
 COLUMNS = ["header_bytes", "scale_bytes", "code_bytes", "anchor_bytes", "checksum_bytes"]
 
 
-def example(chosen: Chosen, pair: Pair, params: Wire) -> Styler:
+def example(subject: Chosen, pair: Pair, params: Wire) -> Styler:
     """One test question, its message in four bits per number, and the frame in the order of its bytes."""
-    encoded = encode(pair, chosen.task(), chosen.items("test", 1))
-    bridge = chosen.bridge(pair)
+    encoded = encode(pair, subject.task(), subject.items("test", 1))
+    bridge = subject.bridge(pair)
     message = evaluation.sent(bridge, encoded)[0].cpu().numpy()
     frame = wire.encode(message, "int4", group=params.group, scales=params.scales[-1], bridge=bridge.fingerprint)
     sizes = wire.sizes(*message.shape, "int4", group=params.group, scales=params.scales[-1])
@@ -38,7 +39,8 @@ def example(chosen: Chosen, pair: Pair, params: Wire) -> Styler:
 
 def codecs(table: pd.DataFrame) -> pd.DataFrame:
     """Per codec and format of the scales: bytes and their parts, how many times shorter than UTF-8 (below 1: longer),
-    accuracy, and the drop against fp32 on the same items with its 95 % interval."""
+    after how many messages the bridge's weights in float32 have paid for themselves against UTF-8, accuracy, and the
+    drop against fp32 on the same items with its 95 % interval."""
     part = table[table.protocol == "message"]
     utf8 = _utf8(table)
     whole = part[part.codec == "fp32"] if (part.codec == "fp32").any() else part[part.codec == part.codec.iloc[0]]
@@ -46,7 +48,9 @@ def codecs(table: pd.DataFrame) -> pd.DataFrame:
     for (codec, scales), found in part.groupby(["codec", "scales"], sort=False):
         drop = proportions.paired_difference(list(whole.correct), list(found.correct))
         means = found[[*COLUMNS, "frame_bytes", "coded_bytes", "sqnr_db", "accuracy"]].astype(float).mean()
-        ratio = {"text / frame": utf8 / means.frame_bytes} if utf8 else {}
+        side = WEIGHT * found.bridge_parameters.iloc[0]
+        repaid = breakeven.messages(side, means.frame_bytes, utf8)
+        ratio = {"text / frame": utf8 / means.frame_bytes, "repaid_after": repaid} if utf8 else {}
         lost = {"drop": drop.estimate, "drop, low": drop.low, "drop, high": drop.high}
         rows.append({"codec": codec, "scales": scales, **means, **ratio, **lost})
     return pd.DataFrame(rows).set_index(["codec", "scales"]).round(DIGITS)

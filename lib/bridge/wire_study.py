@@ -25,9 +25,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lib.bridge import arms, evaluation, geometry
+from lib.bridge import arms, chosen, evaluation, geometry
 from lib.bridge.chosen import Chosen
-from lib.bridge.chosen import params as chosen_params
 from lib.bridge.pair import Encoded, Pair, encode
 from lib.bridge.worker import set_aside
 from lib.metrics import textcodes
@@ -38,32 +37,32 @@ from lib.params.wire import Wire
 CHANGES = ("soft_tokens", "wire_dim", "noise_bits", "steps")  # of the bridge, where they are not 0
 
 
-def subject(params: Wire) -> Chosen:
+def bridge_of(params: Wire) -> Chosen:
     """The bridge that a run is about; nothing is loaded."""
     changes = {name: getattr(params, name) for name in CHANGES if getattr(params, name)}
-    return chosen_params(params.bridge, params.runs_dir, **changes)
+    return chosen.find(params.bridge, params.runs_dir, **changes)
 
 
-def run(params: Wire, chosen: Chosen, pair: Pair, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
+def run(params: Wire, subject: Chosen, pair: Pair, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a bridge, its messages first; `respond` is called with what the target wrote to every item."""
-    task = chosen.task()
-    encoded = encode(pair, task, chosen.items("test", params.test))
-    world = {"task": task.name, "source": chosen.params.source, "target": chosen.params.target}
+    task = subject.task()
+    encoded = encode(pair, task, subject.items("test", params.test))
+    world = {"task": task.name, "source": subject.params.source, "target": subject.params.target}
     about = world | {
-        "label_of": chosen.params.folder_label(),
-        "tokens": chosen.params.soft_tokens,
-        "width": chosen.params.wire_dim,
-        "noise": chosen.params.noise_bits,
-        "train_steps": chosen.params.steps,
+        "label_of": subject.params.folder_label(),
+        "tokens": subject.params.soft_tokens,
+        "width": subject.params.wire_dim,
+        "noise": subject.params.noise_bits,
+        "train_steps": subject.params.steps,
     }
     for seed in params.seed:
-        bridge = chosen.bridge(pair, seed)
+        bridge = subject.bridge(pair, seed)
         own = about | {"bridge_parameters": bridge.parameters_count, "seed": seed}
         for row in messages(params, pair, bridge, encoded):
             respond(seed=seed, codec=row["codec"], scales=row["scales"], texts=row.pop("texts"))
             yield {"protocol": "message"} | own | row
     if params.texts:
-        for row in texts(pair, chosen, encoded):
+        for row in texts(pair, subject, encoded):
             yield {"protocol": "text"} | world | row
         bits = task.entropy_bits() if task.entropy_bits else None
         yield {"protocol": "floor", "entropy_bytes": bits and bits / 8} | world
@@ -101,12 +100,12 @@ def messages(params: Wire, pair: Pair, bridge: Bridge, encoded: Encoded) -> Iter
         }
 
 
-def texts(pair: Pair, chosen: Chosen, encoded: Encoded) -> Iterator[dict[str, Any]]:
+def texts(pair: Pair, subject: Chosen, encoded: Encoded) -> Iterator[dict[str, Any]]:
     """A row per text coder; dictionaries are made of training questions."""
     asked = [item.question for item in encoded.items]
-    told = arms.text_rows(pair, encoded, chosen.params.soft_tokens, ["target_alone"])
+    told = arms.text_rows(pair, encoded, subject.params.soft_tokens, ["target_alone"])
     plain = next(row for row in told if not row["decode_hygiene"])
-    for coder, sizes, side, lossless in _coded(pair, chosen, asked):
+    for coder, sizes, side, lossless in _coded(pair, subject, asked):
         yield {
             "coder": coder,
             "n": len(asked),
@@ -118,9 +117,9 @@ def texts(pair: Pair, chosen: Chosen, encoded: Encoded) -> Iterator[dict[str, An
         }
 
 
-def _coded(pair: Pair, chosen: Chosen, asked: Sequence[str]) -> Iterator[tuple[str, list[int], int, bool]]:
+def _coded(pair: Pair, subject: Chosen, asked: Sequence[str]) -> Iterator[tuple[str, list[int], int, bool]]:
     """Coder, bytes of every question, bytes to hold beforehand, and whether all questions came back."""
-    corpus = [item.question for item in chosen.items("train", chosen.params.train)]
+    corpus = [item.question for item in subject.items("train", subject.params.train)]
     for name in textcodes.CODERS:
         code = textcodes.fit(name, corpus)
         frames = [code.encode(text) for text in asked]

@@ -61,7 +61,7 @@ from lib import figures, results
 from lib.bridge import wire_report, wire_study
 
 torch.set_num_threads(run.params.threads)
-subject = wire_study.subject(run.params)
+subject = wire_study.bridge_of(run.params)
 pair = subject.pair()
 wire_report.example(subject, pair, run.params)
 
@@ -81,8 +81,8 @@ table = results.frame(run, rows)
 # ## Bytes and what is left
 #
 # `frame_bytes` is the whole frame, `coded_bytes` the same with its numbers entropy-coded where that is shorter. `text / frame` is how many times
-# shorter than the UTF-8 question a frame is (below 1: longer). `drop` is the accuracy lost against fp32 on the same items, with its 95 % interval;
-# watch where it leaves zero.
+# shorter than the UTF-8 question a frame is (below 1: longer); `repaid_after`, the messages after which the bridge itself, which both sides must
+# have, has paid for its bytes (inf: never). `drop` is the accuracy lost against fp32 on the same items, with its 95 % interval; watch where it leaves zero.
 
 # %%
 wire_report.codecs(table)
@@ -106,12 +106,18 @@ wire_report.room(table, run.params.group)
 # %% [markdown]
 # ## Accuracy against bytes
 #
-# The best place is up and left. Lines are codecs of one bridge, points at the height of the text arm are text coders.
+# The best place is up and left. The line is this bridge in every codec; points at the height of the text arm are text coders.
 
 # %%
-from lib.figures import wire_bytes, wire_geometry
+from lib.figures import wire_bytes, wire_geometry, wire_overhead
 
 figures.show(wire_bytes.against_bytes, table);
+
+# %% [markdown]
+# What a frame is made of: look at how much of it is not the message once the numbers have few bits.
+
+# %%
+figures.show(wire_overhead.overhead, table);
 
 # %% [markdown]
 # ## The plan's own sizes
