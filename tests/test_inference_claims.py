@@ -11,24 +11,26 @@ from lib.claims import inference as claims
 
 HERE = {"source": "bridge-source", "target": "bridge-target"}
 PLAN = {"source": "mistralai/Mistral-7B-Instruct-v0.3", "target": "meta-llama/Llama-3.1-8B-Instruct"}
-NAMES = ("faster-source-has-read", "faster", "memory", "memory-with-source")
+NAMES = (
+    "latency-source-has-read", "latency", "throughput-source-has-read", "throughput", "memory", "memory-with-source"
+)  # fmt: skip
 
 
-def rows(gain=1.0, noise=0.02, n=24, seed=0, pair=HERE, run="run_1", **kv):
-    """Timed batches of one question whose message is `gain` times as fast as the text, but for noise; a source takes
-    twice what is gained by a gain of 1.1. Memory of as many questions, as in `planted.memory` but for `kv`."""
+def rows(gain=1.0, noise=0.02, n=24, seed=0, pair=HERE, run="run_1", batch_size=1, **kv):
+    """Timed batches whose message is `gain` times as fast as the text, but for noise; the source takes another 0.2 of
+    the text's time. Memory of as many batches, as in `planted.memory` but for `kv`."""
     rng, made = np.random.default_rng(seed), []
     held = {"kv_bytes": 700, "source_kv_bytes": 300} | kv
     zero = dict.fromkeys([f"{stage}_s" for stage in planted.STAGES], 0.0)
     for i in range(n):
         text, message = 1.0 * 2 ** rng.normal(0, noise), 1 / gain * 2 ** rng.normal(0, noise)
-        about = {"batch_size": 1, "batch": i, "repeat": 0, "sent_bytes": 1.0, "context_tokens": 1.0}
+        about = {"batch_size": batch_size, "batch": i, "repeat": 0, "sent_bytes": 1.0, "context_tokens": 1.0}
         for arm, tokens, seconds in (("text", None, text), (MESSAGE8, 8, message), ("other", 4, 10.0)):
             source = {} if arm == "text" else {"source_prefill_s": 0.2}
             timed = zero | about | {"protocol": "latency", "arm": arm, "tokens": tokens, "decode_s": seconds} | source
             own = {"kv_bytes": 1000, "source_kv_bytes": 0} if arm == "text" else held
             made += [timed, {"protocol": "memory", "arm": arm, "tokens": tokens} | about | own]
-    return planted.frame(made, run=run).assign(**pair, stale=False)
+    return planted.frame(made, run=run).assign(**pair)
 
 
 def verdicts(of, every=None):
@@ -51,7 +53,13 @@ def said(of, every=None):
 )
 def test_time(gain, read, must):
     found = said(rows(gain))
-    assert (found["faster-source-has-read"], found["faster"]) == (read, must)
+    assert (found["latency-source-has-read"], found["latency"]) == (read, must)
+
+
+def test_latency_is_of_the_smallest_batch_and_throughput_of_the_largest():
+    found = said(pd.concat([rows(0.8), rows(1.5, batch_size=4), rows(1.0, batch_size=2)]))
+    assert (found["latency-source-has-read"], found["latency"]) == ("not supported", "not supported")
+    assert (found["throughput-source-has-read"], found["throughput"]) == ("supported", "supported")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +76,7 @@ def test_memory(kv, alone, together):
 
 
 def test_the_estimate_is_the_planted_gain_of_the_largest_message():
-    finding = verdicts(rows(1.5))["faster-source-has-read"].finding
+    finding = verdicts(rows(1.5))["latency-source-has-read"].finding
     assert finding.estimate == pytest.approx(1.5, rel=0.02)
     assert finding.low < finding.estimate < finding.high
     assert finding.n == 24
@@ -77,7 +85,7 @@ def test_the_estimate_is_the_planted_gain_of_the_largest_message():
 
 def test_too_few_or_too_noisy_questions_decide_nothing_and_say_what_would():
     for of in (rows(1.1, n=5), rows(1.05, noise=0.5, seed=1)):
-        verdict = verdicts(of)["faster-source-has-read"]
+        verdict = verdicts(of)["latency-source-has-read"]
         assert verdict.verdict == "inconclusive"
         assert "takes" in verdict.finding.remark
 
@@ -85,8 +93,8 @@ def test_too_few_or_too_noisy_questions_decide_nothing_and_say_what_would():
 def test_each_pair_is_judged_by_its_own_runs():
     here, plan = rows(1.5), rows(0.8, pair=PLAN, run="run_2")
     found = said(here, pd.concat([here, plan]))
-    assert found["faster"] == "supported"
-    assert found["plan-faster"] == "not supported"
+    assert found["latency"] == "supported"
+    assert found["plan-latency"] == "not supported"
     alone = said(here)
     assert {alone[f"plan-{name}"] for name in NAMES} == {"not run"}
 
@@ -97,5 +105,5 @@ def test_nothing_is_decided_without_rows():
 
 
 def test_false_alarms_are_as_rare_as_promised():
-    found = [said(rows(1.0, noise=0.1, n=12, seed=seed))["faster-source-has-read"] for seed in range(60)]
+    found = [said(rows(1.0, noise=0.1, n=12, seed=seed))["latency-source-has-read"] for seed in range(60)]
     assert found.count("supported") <= 60 * 0.05 + 3
