@@ -128,34 +128,30 @@ def _timed(study: Study, respond: Callable[..., None]) -> Iterator[dict[str, Any
 
 
 def _latency(study: Study) -> Iterator[dict[str, Any]]:
-    chance, setting, device = random.Random(study.params.seed), study.setting, _device(study)
+    chance, device = random.Random(study.params.seed), _device(study)
     batches = [(size, i, batch) for size in study.params.batches for i, batch in enumerate(study.batches(size))]
-    plan = [
-        (repeat, *batch) for repeat in range(study.params.repeats) for batch in chance.sample(batches, len(batches))
-    ]
+    repeats = range(study.params.repeats)
+    plan = [(repeat, *batch) for repeat in repeats for batch in chance.sample(batches, len(batches))]
     with tqdm(total=len(plan) * len(study.arms), desc="timed batches", unit="batch", file=sys.stderr) as bar:
         for repeat, size, number, batch in plan:
             for arm in chance.sample(study.arms, len(study.arms)):
-                clock = Clock(setting.device)
-                sent = arm.send(setting, clock, [item.question for item in batch])
-                answered = arm.read(setting, clock, sent)
-                yield (
-                    {"protocol": "latency"}
-                    | arm.about
-                    | {
-                        "batch_size": size,
-                        "batch": number,
-                        "repeat": repeat,
-                        "order": bar.n,
-                        **{f"{stage}_s": seconds for stage, seconds in clock.seconds.items()},
-                        "sent_bytes": float(np.mean([len(one) for one in sent])),
-                        "context_tokens": float(np.mean(answered.context_tokens)),
-                        "padded_tokens": answered.padded_tokens,
-                        "new_tokens": answered.tokens.shape[1],
-                        "device": device,
-                    }
-                )
+                place = {"batch_size": size, "batch": number, "repeat": repeat, "order": bar.n}
+                done = _pass(study.setting, arm, batch)
+                yield {"protocol": "latency"} | arm.about | place | done | {"device": device}
                 bar.update()
+
+
+def _pass(setting: Setting, arm: Arm, batch: Sequence[Item]) -> dict[str, Any]:
+    """One timed batch: seconds by stage, and what was sent, read and written."""
+    clock = Clock(setting.device)
+    sent = arm.send(setting, clock, [item.question for item in batch])
+    answered = arm.read(setting, clock, sent)
+    return {f"{stage}_s": seconds for stage, seconds in clock.seconds.items()} | {
+        "sent_bytes": float(np.mean([len(one) for one in sent])),
+        "context_tokens": float(np.mean(answered.context_tokens)),
+        "padded_tokens": answered.padded_tokens,
+        "new_tokens": answered.tokens.shape[1],
+    }
 
 
 def _memory(study: Study) -> Iterator[dict[str, Any]]:
@@ -198,15 +194,13 @@ def _quality(study: Study, respond: Callable[..., None]) -> Iterator[dict[str, A
             clock = Clock(setting.device)
             rows += arm.read(setting, clock, arm.send(setting, clock, questions)).tokens.tolist()
         ends = [next((i for i, token in enumerate(row) if token in reader.stop_ids), None) for row in rows]
-        texts = [
-            reader.tokenizer.decode(row[:end], skip_special_tokens=True) for row, end in zip(rows, ends, strict=True)
-        ]
+        cut = [row[:end] for row, end in zip(rows, ends, strict=True)]
+        texts = [reader.tokenizer.decode(row, skip_special_tokens=True) for row in cut]
         respond(arm=arm.name, texts=texts)
         written = Written(texts, [end is None for end in ends], [0] * len(rows))
         score = evaluation.score(setting.task, study.items, written)
-        yield (
-            {"protocol": "quality"} | arm.about | {name: score[name] for name in ("n", "accuracy", "correct", "capped")}
-        )
+        kept = {name: score[name] for name in ("n", "accuracy", "correct", "capped")}
+        yield {"protocol": "quality"} | arm.about | kept
 
 
 def _breakeven(study: Study) -> Iterator[dict[str, Any]]:

@@ -30,8 +30,10 @@ from lib.models.bridge import Bridge
 from lib.models.bridge_reader import Reader, left_padded
 from lib.params import ParameterError
 
-SOURCE = ("source_tokenize", "source_prefill")  # nothing where the source has read the question anyway
-STAGES = (*SOURCE, "sender", "encode", "unpack", "receiver", "target_tokenize", "target_prefill", "decode")
+STAGES = (
+    "source_tokenize", "source_prefill", "sender", "encode",  # the source's side
+    "unpack", "receiver", "target_tokenize", "target_prefill", "decode",
+)  # fmt: skip
 
 
 class Clock:
