@@ -111,8 +111,8 @@ def reading(table: pd.DataFrame) -> str:
         held = saved[(saved.arm == arm) & (saved.batch_size == size)].iloc[0]
         said.append(
             f"{arm}, batches of {size}: {read} times as fast as the text where the source has read the question, "
-            f"{must} where it must; {held.saved_kv:.0f} % of the target's cache saved, "
-            f"{held.saved_kv_with_source:.0f} % with the source's own counted."
+            f"{must} where it must; {round(held.saved_kv)} % of the target's cache saved, "
+            f"{round(held.saved_kv_with_source)} % with the source's own counted."
         )
     return "\n".join(said)
 
