@@ -149,7 +149,7 @@ def test_checking_and_drawing_need_no_model_stack():
 import sys, lib.runs, lib.papermill_io, lib.sweep, lib.figures
 from lib import params, presets
 params.resolve("1a3_scaling", {"model": "Qwen2.5-7B"})
-for experiment in ("1a3_scaling", "2a_specdec", "3a_poh_scaling"):
+for experiment in ("1a3_scaling", "2a_specdec", "3a_poh_scaling", "4a_bridge", "4b_wire", "4c_inference"):
     for cell in presets.cells(experiment, "full"):
         cell.gpus, cell.resolved().unavailable()
 lib.figures.specs()

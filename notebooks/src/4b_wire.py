@@ -92,13 +92,11 @@ wire_report.codecs(table)
 #
 # A dictionary made of training questions, or the source model itself as a predictor, brings a question far below its UTF-8 bytes; both sides must
 # hold it beforehand (`side_bytes`), as both hold the bridge. `repaid_after`: messages until that has paid for itself. The last line is the
-# entropy of a question, which no lossless code can undercut on average.
+# entropy of a question, which no lossless code can undercut on average. Second table: how many numbers a message may have
+# until its frame is longer than the text in each code; 0 means that the header alone is.
 
 # %%
 wire_report.texts(table)
-
-# %% [markdown]
-# How many numbers a message may have until its frame is longer than the text in each code; 0 means that the header alone is.
 
 # %%
 wire_report.room(table, run.params.group)
