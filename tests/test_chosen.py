@@ -43,6 +43,7 @@ def test_a_cell_needs_no_run(tmp_path):
         ("quick/1a_stable_8tk", "did you mean '1a_stable_8tok'"),
         ("quik/1a_stable_8tok", "did you mean 'quick'"),
         ("1a_stable_8tok", "No finished run"),
+        ("", "name of a bridge is empty"),
     ],
 )
 def test_an_unknown_name_is_one_sentence(name, says, tmp_path):
@@ -57,6 +58,13 @@ def test_a_run_is_found_by_id_and_by_label_and_its_weights_are_those_in_its_fold
     expected = stored.load(run, world.pair).bridge
     assert torch.equal(weights(found.bridge(world.pair)), weights(expected))
     assert torch.equal(weights(found.bridge(world.pair, 3)), weights(expected))
+
+
+@pytest.mark.parametrize("name", [stored.WEIGHTS, stored.ABOUT])
+def test_a_damaged_run_is_refused_before_any_model(run, tmp_path, name):
+    (run / name).write_bytes((run / name).read_bytes()[:-9])
+    with pytest.raises(stored.BridgeError, match="run that configuration again"):
+        chosen.find("good", tmp_path)
 
 
 def test_another_seed_of_a_run_is_trained(world, run, tmp_path):

@@ -78,6 +78,7 @@ class TestRefusal:
     def test_of_absurd_and_overlong_numbers_without_allocating(self, number, place, coded):
         frame = frame_of()
         wrong = frame[:3] + bytes([frame[3] | coded]) + frame[4 : 8 + place] + number + frame[9 + place : -4]
+        refused(sealed(wrong), "fit|overlong|cut|before or after")  # once, for what is compiled or read from disk then
         tracemalloc.start()
         try:
             refused(sealed(wrong), "fit|overlong|cut|before or after")
@@ -148,6 +149,7 @@ class TestRefusal:
             ([["a"]], "matrix"),
             ([[np.nan, 0]], "not finite"),
             ([[np.inf, 0]], "not finite"),
+            ([[1.0, 0.5], [1.0]], "differ in length"),
             ([[1e300, 0]], "not finite in float32"),
         ],
     )
@@ -163,6 +165,11 @@ class TestRefusal:
             ({"scales": "bf16"}, "no scale type 'bf16'"),
             ({"group": 0}, "group from 1"),
             ({"group": 2**32}, "group from 1"),
+            ({"group": 32.0}, "group from 1 .* whole, not 32.0"),
+            ({"bridge": None}, "bridge from 0 .* not None"),
+            ({"bridge": True}, "bridge from 0"),
+            ({"anchor": None}, "anchor is text, not NoneType"),
+            ({"anchor": b"A: "}, "anchor is text, not bytes"),
             ({"bridge": -1}, "bridge from 0"),
             ({"bridge": 2**32}, "bridge from 0"),
             ({"anchor": "\ud800"}, "UTF-8"),

@@ -7,9 +7,10 @@ import bridge_toys
 import numpy as np
 import pytest
 
-from lib.bridge import chosen, evaluation, wire_report, wire_study
+from lib.bridge import arms, chosen, evaluation, wire_report, wire_study
 from lib.bridge.chosen import Chosen
 from lib.bridge.pair import encode
+from lib.data.rows import DataError
 from lib.metrics import textcodes
 from lib.models import wire
 from lib.params import resolve
@@ -102,6 +103,37 @@ def test_every_text_coder_is_there_and_gives_every_question_back(found):
     assert all(row["lossless"] for row in rows)
     assert [row["side_bytes"] > 0 for row in rows] == [False, False, True, True, True, True]
     assert len({row["correct"] for row in rows}) == 1
+
+
+def test_a_lossy_coder_is_read_as_what_came_back(world, subject, monkeypatch):
+    """Questions that all came back as one are all answered alike, and the row says that they were lost."""
+    whole = textcodes.fit("utf8", [])
+    lossy = textcodes.Code("utf8", whole.encode, lambda blob: "Ada has 14 coins.")
+    monkeypatch.setattr(textcodes, "CODERS", {"utf8": lambda corpus: lossy})
+    rows, _ = rows_of(world, subject, codecs=["fp32"])
+    row, whole = (next(r for r in part(rows, "text") if r["coder"] == name) for name in ("utf8", "lm"))
+    assert (row["lossless"], whole["lossless"]) == (False, True)
+    asked = [replace(item, question="Ada has 14 coins.") for item in subject.items("test", 6)]
+    told = arms.text_rows(world.pair, encode(world.pair, subject.task(), asked), 4, ["target_alone"])
+    assert row["correct"] == next(r for r in told if not r["decode_hygiene"])["correct"]
+
+
+def test_entropy_coding_that_loses_something_stops_the_run(world, subject, monkeypatch):
+    decode = wire.decode
+
+    def damaged(frame, bridge):
+        return decode(frame, bridge) + (1 if frame[3] & 32 else 0)
+
+    monkeypatch.setattr(wire, "decode", damaged)
+    with pytest.raises(AssertionError, match="Entropy coding changed a message in fp32"):
+        rows_of(world, subject, texts=False)
+
+
+def test_a_wrong_gsm8k_file_is_refused_before_any_model(tmp_path):
+    wrong = tmp_path / "wrong.jsonl"
+    wrong.write_text('{"question": "1 + 1?"}\n')
+    with pytest.raises(DataError, match="answer"):
+        wire_study.bridge_of(resolve("4b_wire", {"gsm8k": str(wrong)}))
 
 
 def test_dictionaries_never_see_a_test_question(world, subject, monkeypatch):

@@ -57,6 +57,8 @@ def find(name: str, runs_dir: str | Path = "", **changes: Any) -> Chosen:
 
     Nothing is loaded. What is changed has to be trained, so a changed bridge of a run is no longer that in its folder.
     """
+    if not name:
+        raise ParameterError("The name of a bridge is empty; give PRESET/LABEL of 4a, or a finished run of it.")
     folder = None if "/" in name else stored.find(name, runs_dir or None)
     found = _cell(name) if folder is None else stored.parameters(folder)
     changes = {key: value for key, value in changes.items() if value != getattr(found, key)}

@@ -61,23 +61,25 @@ def rows(path: str = "") -> Iterator[dict[str, Any]]:
 
     path: a local file of GSM8K whose prompts are measured; MEASURED without one. DataError as `lib.data.gsm8k.load`.
     """
-    prompts = measured(path) if path else MEASURED
+    read = prompts(path)
     for row in (*_messages(), *_caches()):
         yield {
             "protocol": "geometry",
             **row,
-            "question_bytes": prompts.question_bytes,
-            "prompt_bytes": prompts.prompt_bytes,
-            "prompt_source": prompts.source,
-            "times_prompt": row["frame_bytes"] / prompts.prompt_bytes,
+            "question_bytes": read.question_bytes,
+            "prompt_bytes": read.prompt_bytes,
+            "prompt_source": read.source,
+            "times_prompt": row["frame_bytes"] / read.prompt_bytes,
         }
 
 
-def measured(path: str) -> Prompts:
-    """The prompts of a local file, in the plan's words and without a chat template."""
+def prompts(path: str = "") -> Prompts:
+    """The prompts of a local file, in the plan's words and without a chat template; MEASURED without a file."""
+    if not path:
+        return MEASURED
     questions = [row.question for row in gsm8k.load(path)]
-    prompts = [f"{MATHS}\n\n{question}\n{wire.ANCHOR}" for question in questions]
-    return Prompts(f"{len(questions)} questions of the file given", _mean_bytes(questions), _mean_bytes(prompts))
+    whole = [f"{MATHS}\n\n{question}\n{wire.ANCHOR}" for question in questions]
+    return Prompts(f"{len(questions)} questions of the file given", _mean_bytes(questions), _mean_bytes(whole))
 
 
 def _messages() -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lib import runs
@@ -84,8 +84,13 @@ def find(name: str = "", runs_dir: str | Path | None = None) -> Path:
 
 
 def parameters(folder: Path) -> Params:
-    """The parameters of the run that left the bridge; BridgeError where its description is missing or damaged."""
-    return resolve(EXPERIMENT, _about(folder)["params"])
+    """The parameters of the run that left the bridge; BridgeError where one of its files is missing or damaged."""
+    about = _about(folder)
+    try:
+        with safe_open(folder / WEIGHTS, "numpy"):
+            return resolve(EXPERIMENT, about["params"])
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(folder, error) from None
 
 
 def load(folder: Path, models: Pair) -> Stored:
@@ -105,9 +110,13 @@ def load(folder: Path, models: Pair) -> Stored:
     try:
         made.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".:")
-        raise BridgeError(f"{folder / WEIGHTS} cannot be read ({reason}): run that configuration again.") from None
+        raise _unreadable(folder, error) from None
     return Stored(made.to(models.target.device).eval(), params, about["checkpoint"], folder)
+
+
+def _unreadable(folder: Path, error: Exception) -> BridgeError:
+    reason = str(error).splitlines()[0].rstrip(".:")
+    return BridgeError(f"{folder / WEIGHTS} cannot be read ({reason}): run that configuration again.")
 
 
 def _about(folder: Path) -> dict[str, Any]:

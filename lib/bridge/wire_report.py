@@ -74,23 +74,35 @@ def texts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def room(table: pd.DataFrame, group: int) -> pd.DataFrame:
-    """How many numbers a message may have until its frame is longer than the text, by codec and text coder."""
+    """How many numbers a message may have until its frame is longer than the mean text, by codec and text coder.
+
+    What stands around scales and codes is as long as it is here.
+    """
     texts = table[table.protocol == "text"]
     coders = texts.set_index("coder").bytes if len(texts) else {}
     part = table[table.protocol == "message"].drop_duplicates(["codec", "scales"])
-    rows = {
-        (row.codec, row.scales): {
-            coder: breakeven.values(int(size), row.codec, group, row.scales or "fp32") for coder, size in coders.items()
-        }
-        for row in part.itertuples()
-    }
+    rows = {}
+    for row in part.itertuples():
+        around = int(row.header_bytes + row.anchor_bytes + row.checksum_bytes)
+        bits = wire.BITS.get(row.codec) or 8 * wire.FLOATS[row.codec]
+        grouped = (group, wire.SCALES[row.scales]) if row.scales else ()
+        fit = {coder: breakeven.values(int(size), bits, around, *grouped) for coder, size in coders.items()}
+        rows[row.codec, row.scales] = fit
     return pd.DataFrame(rows).T
 
 
 def geometry(table: pd.DataFrame) -> pd.DataFrame:
-    """The plan's own messages: exact bytes by codec, and how many times longer than a prompt of GSM8K they are."""
+    """The plan's own messages, and the caches of a prompt: exact bytes, in brackets how many times those of a prompt
+    of GSM8K."""
     part = table[table.protocol == "geometry"]
-    return part.set_index(["geometry", "codec", "scales"])[["frame_bytes", "prompt_bytes", "times_prompt"]].round(1)
+    said = [f"{row.frame_bytes:,.0f} ({row.times_prompt:,.0f}×)" for row in part.itertuples()]
+    named = [f"{row.codec} {row.scales}".strip() for row in part.itertuples()]
+    return (
+        part.assign(said=said, sent_as=named)
+        .pivot(index="sent_as", columns="geometry", values="said")
+        .loc[list(dict.fromkeys(named)), list(dict.fromkeys(part.geometry))]
+        .fillna("")
+    )
 
 
 def reading(table: pd.DataFrame) -> str:
@@ -101,8 +113,8 @@ def reading(table: pd.DataFrame) -> str:
     small = by[by.accuracy >= 0.95 * best].frame_bytes.idxmin()
     kept = by.loc[small]
     said = (
-        f"The shortest frame that keeps 95 % of the best accuracy ({best:.1%}) is {small[0]}: {kept.frame_bytes:.0f} "
-        f"bytes, {kept.accuracy:.1%}."
+        f"The shortest frame that keeps 95 % of the best accuracy ({best:.1%}) is {small[0]}"
+        f"{f' with {small[1]} scales' if small[1] else ''}: {kept.frame_bytes:.0f} bytes, {kept.accuracy:.1%}."
     )
     coded = table[table.protocol == "text"]
     if coded.empty:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ CHANGES = ("soft_tokens", "wire_dim", "noise_bits", "steps")  # of the bridge, w
 
 
 def bridge_of(params: Wire) -> Chosen:
-    """The bridge that a run is about; nothing is loaded."""
+    """The bridge that a run is about; no model is loaded, but a wrong name or GSM8K file is refused."""
+    geometry.prompts(params.gsm8k)
     changes = {name: getattr(params, name) for name in CHANGES if getattr(params, name)}
     return chosen.find(params.bridge, params.runs_dir, **changes)
 
@@ -77,7 +79,9 @@ def messages(params: Wire, pair: Pair, bridge: Bridge, encoded: Encoded) -> Iter
         options = {"group": params.group, "scales": scales or "fp32", "bridge": bridge.fingerprint}
         frames = [wire.encode(message, codec, **options) for message in sent]
         coded = [wire.encode(message, codec, **options, entropy=True) for message in sent]
-        came = np.stack([wire.decode(frame, bridge=bridge.fingerprint) for frame in frames])
+        came, again = (_decoded(kind, bridge.fingerprint) for kind in (frames, coded))
+        if not np.array_equal(came, again):
+            raise AssertionError(f"Entropy coding changed a message in {codec}: its bytes mean nothing.")
         parts = wire.sizes(*sent.shape[1:], codec, group=params.group, scales=options["scales"])
         heard = torch.from_numpy(came).to(pair.target.device)
         answered = evaluation.answer_messages(pair, bridge, encoded.task, heard, hygiene=False)
@@ -100,41 +104,54 @@ def messages(params: Wire, pair: Pair, bridge: Bridge, encoded: Encoded) -> Iter
         }
 
 
+def _decoded(frames: Sequence[bytes], bridge: int) -> np.ndarray:
+    """float32 [N, tokens, width]"""
+    return np.stack([wire.decode(frame, bridge=bridge) for frame in frames])
+
+
 def texts(pair: Pair, subject: Chosen, encoded: Encoded) -> Iterator[dict[str, Any]]:
     """A row per text coder; dictionaries are made of training questions."""
     asked = [item.question for item in encoded.items]
-    told = arms.text_rows(pair, encoded, subject.params.soft_tokens, ["target_alone"])
-    plain = next(row for row in told if not row["decode_hygiene"])
-    for coder, sizes, side, lossless in _coded(pair, subject, asked):
+    for coder, sizes, side, back in _coded(pair, subject, asked):
+        read = _read(pair, subject, encoded, back)
         yield {
             "coder": coder,
             "n": len(asked),
             "bytes": float(np.mean(sizes)),
             "side_bytes": side,
-            "lossless": lossless,
-            "accuracy": plain["accuracy"],
-            "correct": plain["correct"],
+            "lossless": back == asked,
+            "accuracy": read["accuracy"],
+            "correct": read["correct"],
         }
 
 
-def _coded(pair: Pair, subject: Chosen, asked: Sequence[str]) -> Iterator[tuple[str, list[int], int, bool]]:
-    """Coder, bytes of every question, bytes to hold beforehand, and whether all questions came back."""
+def _read(pair: Pair, subject: Chosen, encoded: Encoded, texts: Sequence[str]) -> dict[str, Any]:
+    """What the target makes of the questions as they came back, decoded plainly."""
+    if list(texts) != [item.question for item in encoded.items]:
+        changed = [replace(item, question=text) for item, text in zip(encoded.items, texts, strict=True)]
+        encoded = encode(pair, encoded.task, changed)
+    told = arms.text_rows(pair, encoded, subject.params.soft_tokens, ["target_alone"])
+    return next(row for row in told if not row["decode_hygiene"])
+
+
+def _coded(pair: Pair, subject: Chosen, asked: Sequence[str]) -> Iterator[tuple[str, list[int], int, list[str]]]:
+    """Coder, bytes of every question, bytes to hold beforehand, and the questions as they came back."""
     corpus = [item.question for item in subject.items("train", subject.params.train)]
     for name in textcodes.CODERS:
         code = textcodes.fit(name, corpus)
         frames = [code.encode(text) for text in asked]
         back = [code.decode(frame) for frame in frames]
-        yield name, [len(frame) for frame in frames], code.side_bytes, back == list(asked)
+        yield name, [len(frame) for frame in frames], code.side_bytes, back
     source = pair.source
     ids = [source.tokenizer(text, add_special_tokens=False)["input_ids"] for text in asked]
     vocabulary = len(source.tokenizer)
     frames = [textcodes.pack_ids(row, vocabulary) for row in ids]
     back = [source.tokenizer.decode(textcodes.unpack_ids(frame, vocabulary)) for frame in frames]
-    yield "packed_ids", [len(frame) for frame in frames], lm_coder.table_bytes(source), back == list(asked)
+    yield "packed_ids", [len(frame) for frame in frames], lm_coder.table_bytes(source), back
     with set_aside(pair.target):  # the coder works in float64: a source of 7B parameters fills a GPU of 80 GB
         frames = lm_coder.encode(source, asked)
         back = lm_coder.decode(source, frames)
-    yield "lm", [len(frame) for frame in frames], lm_coder.side_bytes(source), back == list(asked)
+    yield "lm", [len(frame) for frame in frames], lm_coder.side_bytes(source), back
 
 
 def _mean_length(frames: Sequence[bytes]) -> float:

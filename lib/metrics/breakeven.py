@@ -9,32 +9,19 @@ from __future__ import annotations
 
 import math
 
-FLOATS = {"fp32": 32, "fp16": 16, "bf16": 16}  # bits of a value
-CODES = {"int8": 8, "int6": 6, "int4": 4, "int3": 3, "int2": 2}
-SCALES = {"fp32": 4, "fp16": 2}  # bytes of a scale
-AROUND = 23  # bytes of a frame (`lib.models.wire`) besides scales and codes, with "Answer: " and numbers below 128
-GROUP_BYTES = 1  # more where a frame has scales, for the size of their groups
 
-
-def values(size: int, codec: str, group: int = 32, scales: str = "fp32", around: int | None = None) -> int:
+def values(size: int, bits: int, around: int, group: int = 0, scale_bytes: int = 0) -> int:
     """The most numbers that a message may have so that its frame is not longer than a text of `size` bytes.
 
-    The frame is around + scale x ceil(n / group) + ceil(bits x n / 8) bytes, without scales for a float codec; `around`
-    is by default that of our frames of fewer than 128 tokens of fewer than 128 numbers. In bits, a whole group costs
-    8 scale + group x bits, and what is left over pays for one more scale and some numbers, or for none.
-
-    Raises ValueError for a codec or format of scales that there is not, and for a group below 1.
+    The frame is around + scale_bytes x ceil(n / group) + ceil(bits x n / 8) bytes; numbers without scales have no
+    group (0). In bits, a whole group costs 8 scale_bytes + group x bits, and what is left over pays for one more scale
+    and some numbers, or for none.
     """
-    if codec not in FLOATS | CODES or scales not in SCALES or group < 1:
-        raise ValueError(
-            f"Codec {codec!r} with {scales!r} scales of groups of {group} is none: "
-            f"use one of {', '.join(FLOATS | CODES)}, scales {' or '.join(SCALES)} and groups of 1 and more."
-        )
-    bits, scale = (FLOATS[codec], 0) if codec in FLOATS else (CODES[codec], 8 * SCALES[scales])
-    if around is None:
-        around = AROUND + (GROUP_BYTES if scale else 0)
-    whole, rest = divmod(max(8 * (size - around), 0), scale + group * bits)
-    return whole * group + max(rest - scale, 0) // bits
+    room = max(8 * (size - around), 0)
+    if not group:
+        return room // bits
+    whole, rest = divmod(room, 8 * scale_bytes + group * bits)
+    return whole * group + max(rest - 8 * scale_bytes, 0) // bits
 
 
 def messages(side: float, size: float, other: float, other_side: float = 0) -> float:

@@ -49,6 +49,7 @@ anything is allocated, and refuses what no sender writes: nothing else may happe
 
 import zlib
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -179,8 +180,8 @@ def _header(tokens: int, width: int, codec: str, group: int, scales: str, bridge
     numbers = {"tokens": tokens, "width": width, "group": group, "bridge": bridge, "anchor": anchor}
     for name, value in numbers.items():
         least = 0 if name in ("bridge", "anchor") else 1
-        if not least <= value <= MOST:
-            raise WireError(f"A frame holds {name} from {least} to {MOST}, not {value}.")
+        if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= MOST:
+            raise WireError(f"A frame holds {name} from {least} to {MOST}, whole, not {value!r}.")
     if codec in FLOATS:
         group, scales = 0, ""
     return Header(codec, tokens, width, group, scales, bridge, anchor)
@@ -191,7 +192,10 @@ def _matrix(array: Any) -> np.ndarray:
     if hasattr(array, "detach"):  # a torch tensor, which may be of a type or on a device that numpy does not know
         array = array.detach().cpu()
         array = (array.float() if array.is_floating_point() else array).numpy()
-    given = np.asarray(array)
+    try:
+        given = np.asarray(array)
+    except ValueError:
+        raise WireError("The rows of the message differ in length; a message is a matrix [tokens, width].") from None
     if given.ndim != 2 or given.dtype.kind != "f" or not given.size:
         raise WireError(f"A message is a float matrix [tokens, width], not {given.dtype} {list(given.shape)}.")
     with np.errstate(over="ignore"):
@@ -202,6 +206,8 @@ def _matrix(array: Any) -> np.ndarray:
 
 
 def _text(anchor: str) -> bytes:
+    if not isinstance(anchor, str):
+        raise WireError(f"The anchor is text, not {type(anchor).__name__}.")
     try:
         return anchor.encode()
     except UnicodeEncodeError:

@@ -123,6 +123,7 @@ figures.show(wire_overhead.overhead, table);
 # Exact, and independent of any training: 32, 48 or 64 tokens of 4096 numbers beside a prompt of GSM8K and the key-value cache of that prompt.
 
 # %%
+display(wire_report.geometry(table))
 figures.show(wire_geometry.geometry, table);
 
 # %% [markdown]
