@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib.bridge import inference, inference_stages, pair
+from lib.bridge.chosen import Chosen
 from lib.bridge.inference import Arm, Study
 from lib.bridge.inference_stages import STAGES, Clock, Setting
 from lib.bridge.tasks import TASKS
@@ -39,7 +40,7 @@ def bridge(world):
 
 @pytest.fixture(scope="module")
 def items():
-    return TASKS["arithmetic"].load("test", 7, "")
+    return TASKS["arithmetic"].load("test", 6, "")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_states_are_those_that_bridges_are_trained_on(world, setting, items, que
     torch.testing.assert_close(states[mask], stored[mask], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", [1, 6])
 def test_text_is_answered_as_transformers_does(world, setting, questions, size):
     reader = world.pair.reader
     prompts = [reader.embed(pair.prompt(world.pair.target, setting.task, question)) for question in questions]
@@ -100,7 +101,7 @@ def test_text_is_answered_as_transformers_does(world, setting, questions, size):
     assert torch.equal(torch.cat(found), expected)
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", [1, 6])
 def test_a_message_is_answered_as_4a_does(world, setting, bridge, items, questions, size):
     with torch.inference_mode():
         soft = bridge(*world.encode(items).states.rows(np.arange(len(items))))
@@ -166,7 +167,7 @@ def test_arms_spend_time_in_their_own_stages_alone(setting, bridge, questions):
 
 @pytest.fixture(scope="module")
 def study(world, setting, bridge, items):
-    params = resolve("4c_inference", {"bridges": ["toy/a"], "samples": 7, "batches": [1, 3], "repeats": 2})
+    params = resolve("4c_inference", {"bridges": ["toy/a"], "samples": 6, "batches": [1, 3], "repeats": 2})
     return Study(params, setting, [Arm("text"), Arm("toy/a", bridge)], items)
 
 
@@ -177,6 +178,28 @@ def ran(study, tmp_path_factory):
     return rows, told
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_batches_of_every_size_hold_the_same_questions(study, items, size):
+    batches = study.batches(size)
+    assert {len(batch) for batch in batches} == {size}
+    assert [item for batch in batches for item in batch] == items
+
+
+@pytest.fixture
+def load(world, monkeypatch):
+    """`inference.load` of a toy's bridge that must not be trained."""
+    monkeypatch.setattr(inference.chosen, "find", lambda *_: Chosen(world.params()))
+    monkeypatch.setattr(Chosen, "bridge", lambda *_: pytest.fail("a bridge was asked for"))
+    small = {"bridges": ["toy/a"], "samples": 6, "batches": [1, 3]}
+    return lambda **changed: inference.load(resolve("4c_inference", small | changed))
+
+
+def test_fewer_questions_than_asked_for_are_refused(load, items, monkeypatch):
+    monkeypatch.setattr(Chosen, "items", lambda *_: items[:5])
+    with pytest.raises(ParameterError, match=r"^The task has 5 test questions, not 6: ask for fewer samples\.$"):
+        load()
+
+
 def of(rows, protocol):
     return [row for row in rows if row["protocol"] == protocol]
 
@@ -184,7 +207,7 @@ def of(rows, protocol):
 def test_every_arm_is_timed_on_every_batch_in_random_order(ran):
     rows = of(ran[0], "latency")
     cells = [(row["arm"], row["batch_size"], row["batch"], row["repeat"]) for row in rows]
-    batches = [(1, i) for i in range(7)] + [(3, 0), (3, 1)]
+    batches = [(1, i) for i in range(6)] + [(3, 0), (3, 1)]
     assert sorted(cells) == sorted((arm, *b, r) for arm in ("text", "toy/a") for b in batches for r in (0, 1))
     assert [row["order"] for row in rows] == list(range(len(rows)))
     assert cells != sorted(cells)
@@ -203,10 +226,10 @@ def test_bytes_that_are_sent_are_those_of_the_question_and_of_the_frame(ran, ite
 
 def test_quality_is_of_the_answers_that_are_timed(world, setting, ran, items):
     rows, told = ran
-    assert [(row["arm"], row["n"]) for row in of(rows, "quality")] == [("text", 7), ("toy/a", 7)]
+    assert [(row["arm"], row["n"]) for row in of(rows, "quality")] == [("text", 6), ("toy/a", 6)]
     tokens = inference_stages.read_text(setting, clock(), [items[0].question]).tokens[0]
     assert told[0]["texts"][0] == world.pair.target.tokenizer.decode(tokens, skip_special_tokens=True)
-    assert all(len(row["correct"]) == 7 for row in of(rows, "quality"))
+    assert all(len(row["correct"]) == 6 for row in of(rows, "quality"))
 
 
 def test_gold_answers_are_never_read(study, items):

@@ -18,7 +18,9 @@ NAME = "4c_inference"
         ({"bridges": 8}, "bridges"),
         ({"backend": "vlm"}, "did you mean 'vllm'"),
         ({"samples": 1}, "samples"),
-        ({"samples": 4, "batches": [1, 8]}, "4 samples fill no batch of 8"),
+        ({"samples": 4, "batches": [1, 8]}, "compared on the same questions; take 8."),
+        ({"samples": 100}, "take 96 or 104."),
+        ({"samples": 20, "batches": [4, 6]}, "take 12 or 24."),
         ({"new_tokens": 1}, "new_tokens"),
         ({"batches": []}, "at least one"),
         ({"batches": [0, 1]}, "one question at least"),
@@ -72,6 +74,6 @@ def test_the_full_preset_is_the_plan_on_both_backends():
     cells = [cell.resolved() for cell in presets.cells(NAME, "full")]
     assert {cell.backend for cell in cells} == {"torch", "vllm"}
     for cell in cells:
-        assert cell.samples == 100
+        assert cell.samples == 104
         assert cell.batches == [1, 4, 8]
         assert [name.split("_")[-1] for name in cell.bridges] == ["64tok", "32tok"]

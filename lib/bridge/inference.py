@@ -89,8 +89,8 @@ class Study:
     trusted: bool = False  # whether the models' own code may run
 
     def batches(self, size: int) -> list[list[Item]]:
-        """Whole batches of neighbours; what is left over is left out."""
-        return [self.items[i : i + size] for i in range(0, len(self.items) - size + 1, size)]
+        """All questions in batches of neighbours; `size` divides their number (`lib.params.inference`)."""
+        return [self.items[i : i + size] for i in range(0, len(self.items), size)]
 
 
 def load(params: Inference) -> Study:
@@ -99,10 +99,8 @@ def load(params: Inference) -> Study:
     chosen.same_pair(bridges)
     first: Chosen = bridges[0]
     items = first.items("test", params.samples)
-    if len(items) < max(params.batches):
-        raise ParameterError(
-            f"{len(items)} test questions fill no batch of {max(params.batches)}: ask for smaller ones."
-        )
+    if len(items) < params.samples:
+        raise ParameterError(f"The task has {len(items)} test questions, not {params.samples}: ask for fewer samples.")
     pair = first.pair()
     setting = Setting(pair, first.task(), params.new_tokens, params.codec)
     items.sort(key=lambda item: len(prompt(pair.target, setting.task, item.question)))

@@ -1,5 +1,6 @@
 """The parameters of 4c: which messages are timed against the text, how, and over which links."""
 
+import math
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -18,7 +19,7 @@ class Inference(Params):
         description="PRESET/LABEL of 4a, or runs or labels of its finished runs; of one pair and task",
     )
     backend: str = Field("torch", description="torch, with every stage timed; vllm, for what an engine serves")
-    samples: int = Field(16, ge=2, description="test questions")
+    samples: int = Field(16, ge=2, description="test questions; a multiple of every batch size")
     new_tokens: int = Field(32, ge=2, description="tokens of every answer: forced, the same in every arm")
     batches: list[int] = Field([1, 4, 8], description="questions answered together")
     repeats: int = Field(1, ge=1, description="timed passes over the questions")
@@ -64,10 +65,15 @@ class Inference(Params):
         return name
 
     @model_validator(mode="after")
-    def _full_batches(self) -> Self:
-        if self.samples < max(self.batches):
+    def _same_questions(self) -> Self:
+        """All batch sizes answer all questions, so that none is compared on other questions than the rest."""
+        step = math.lcm(*self.batches)
+        if self.samples % step:
+            below = self.samples // step * step
+            fitting = " or ".join(str(count) for count in (below, below + step) if count)
             raise ValueError(
-                f"{self.samples} samples fill no batch of {max(self.batches)}; ask for more, or for smaller batches."
+                f"{self.samples} samples do not fill whole batches of each size in {self.batches}, which are compared "
+                f"on the same questions; take {fitting}."
             )
         return self
 

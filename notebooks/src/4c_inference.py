@@ -28,7 +28,7 @@
 # %% tags=["parameters"]
 bridges: list = ["quick/1a_stable_8tok", "quick/2a_stable_4tok"]  # PRESET/LABEL of 4a, or its finished runs
 backend: str = "torch"  # torch, with every stage timed; vllm, for what an engine serves (make vllm)
-samples: int = 16  # test questions
+samples: int = 16  # test questions; a multiple of every batch size
 new_tokens: int = 32  # tokens of every answer: forced, the same in every arm
 batches: list = [1, 4, 8]  # questions answered together
 repeats: int = 1  # timed passes over the questions
@@ -85,8 +85,7 @@ inference_report.quality(table)
 # %%
 from lib.figures import inference_breakeven, inference_memory, inference_stages, inference_throughput
 
-figures.show(inference_stages.stages, table);
-
+figures.show(inference_stages.stages, table)
 # %% [markdown]
 # In numbers: median milliseconds per batch; then the time of the text over that of the message, on the same questions, for every link
 # (above 1 the message is faster; `low` to `high` is the 95 % interval over batches, which too few batches do not have). A link costs
