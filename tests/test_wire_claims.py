@@ -70,6 +70,17 @@ class TestCodecs:
         stale = made([BEST], {"best": 0.95}).assign(run="newest", stale=True)
         assert one("int4-keeps", pd.concat([older, stale])).finding.stale
 
+    def test_with_coarse_scales_alone_these_are_asked(self):
+        found = made([BEST], {"best": 0.95})
+        got = reached("int4-keeps", "supported", found[found.scales != "fp32"]).finding
+        assert got.statistic.endswith("in int4 with fp16 scales minus that in fp32")
+
+    def test_where_no_loss_shows_the_power_is_that_of_the_items(self):
+        got = reached("int4-keeps", "inconclusive", made([BEST], {"best": 0.95}, n_test=100)).finding
+        assert got.estimate == 0
+        assert "find a difference of 0 points" not in got.remark
+        assert got.spread == pytest.approx(100 * np.sqrt(0.02 * 0.98 / 100) * np.sqrt(SEEDS))
+
     def test_without_one_of_the_codecs_nothing_is_said(self):
         found = made([BEST])
         assert one("int6-keeps", found[found.codec != "int6"]).verdict == "not run"
@@ -156,7 +167,8 @@ class TestNoise:
         found = made([BEST, NARROW, NOISY, NARROW_NOISY], shares)
         got = reached("noise-helps-int3", "supported", found).finding
         assert got.estimate == pytest.approx((10 + 20) / 2)
-        assert "16 × 6, 4-bit noise 80.0 % in int3, without noise 70.0 % in int3" in got.remark
+        fine = "int3 with fp32 scales"
+        assert f"16 × 6, 4-bit noise 80.0 % in {fine}, without noise 70.0 % in {fine}" in got.remark
         assert len(got.runs) == 4
         reached("noise-helps-int4", "not supported", made([NARROW, NARROW_NOISY], {"narrow": 0.9, "narrow_noisy": 0.9}))
         torn = made([NARROW, NARROW_NOISY], {"narrow": 0.9, "narrow_noisy": 0.92}, noise=0.01)
@@ -177,6 +189,31 @@ class TestNoise:
         got = reached("noise-helps-int4", "supported", mixed).finding
         assert (got.n, got.estimate) == (4, pytest.approx(20))
         assert got.runs == ("best_x", "noisy_x")
+
+    def test_twins_are_compared_in_the_finest_scales_that_both_have(self):
+        shares = {"best": 0.7, "noisy": 0.9, "narrow": 0.9, "narrow_noisy": 0.9}
+        found = made([BEST, NOISY, NARROW, NARROW_NOISY], shares)
+        half = found[~(found.label.str.startswith("narrow") & (found.scales == "fp32"))]
+        for part in (half, half[~((half.label == "best") & (found.scales == "fp32"))], half[half.scales != "fp32"]):
+            got = reached("noise-helps-int4", "supported", part).finding
+            assert got.estimate == pytest.approx(10)
+            assert "16 × 6, 4-bit noise 90.0 % in int4 with fp16 scales" in got.remark
+            assert one("noise-int4-keeps-95", part).finding.estimate == pytest.approx(90 - 0.95 * 80)
+        unlike = half[~((half.label == "narrow") & (half.codec == "int4"))]
+        got = reached("noise-helps-int4", "supported", unlike).finding
+        assert (got.estimate, got.runs) == (pytest.approx(20), ("best_x", "noisy_x")), (
+            "a pair without the codec is none"
+        )
+        disjoint = found[~((found.label == "best") & (found.scales == "fp32"))]
+        disjoint = disjoint[~((disjoint.label == "noisy") & (disjoint.scales == "fp16"))]
+        assert one("noise-helps-int4", disjoint).finding.runs == ("narrow_noisy_x", "narrow_x")
+
+    def test_of_several_noises_one_with_the_codec_counts(self):
+        near, far = config("near", noise=4), config("far", noise=3)
+        found = made([BEST, near, far], {"best": 0.7, "near": 0.9, "far": 0.8})
+        assert one("noise-helps-int4", found).finding.estimate == pytest.approx(20)
+        without = found[~((found.label == "near") & (found.codec == "int4"))]
+        assert one("noise-helps-int4", without).finding.estimate == pytest.approx(10)
 
     def test_other_trainings_are_no_twins(self):
         for changes in ({"train_steps": 640}, {"width": 8}, {"group": 16}, {"label_of": "1b_baseline_16tok"}):

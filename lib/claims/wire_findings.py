@@ -37,12 +37,13 @@ def no_lower(
     share of items that are lost where the mean is at the bound.
     """
     mean = crossed(values)
-    least = 100 * np.sqrt(rare * (1 - rare) / values.shape[1])
-    mean = replace(mean, tests=(*mean.tests, (float(least), np.inf)))
+    least = float(100 * np.sqrt(rare * (1 - rare) / values.shape[1]))
+    mean = replace(mean, tests=(*mean.tests, (least, np.inf)))
     more = min(1.0, 2 * mean.above(bound)) if mean.value > bound else 1.0
     low, high = mean.interval()
     about: dict[str, Any] = {"statistic": statistic, "unit": unit, "remark": remark}
-    return replace(finding(values, source, more, mean.below(bound), **about), low=low, high=high)
+    found = finding(values, source, more, mean.below(bound), **about)
+    return replace(found, low=low, high=high, spread=max(found.spread, least * np.sqrt(len(values))))
 
 
 def bridges(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
@@ -62,19 +63,26 @@ def reference(part: pd.DataFrame) -> pd.DataFrame:
     return part[part.reference & part.label_of.str.startswith(STABLE) & (part.noise == 0)]
 
 
-def answers(part: pd.DataFrame, codec: str, scales: str = "fp32") -> pd.DataFrame:
-    """Which test items the target got right [seeds, items], 0 or 1, from one bridge's messages in a codec."""
-    same = part[(part.codec == codec) & part.scales.isin(["", scales])].drop_duplicates("seed", keep="last")
+def answers(part: pd.DataFrame, codec: str, scales: str | None = None) -> pd.DataFrame:
+    """Which test items the target got right [seeds, items], 0 or 1, from one bridge's messages in a codec.
+
+    `scales`: their number format; by default the finest that there is.
+    """
+    same = part[part.codec == codec]
+    same = wire.finest(same) if scales is None else same[same.scales == scales]
+    same = same.drop_duplicates("seed", keep="last")
     return pd.DataFrame([[int(mark) for mark in text] for text in same.correct], index=same.seed.to_numpy())
 
 
 def codec_kept(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
     """Accuracy of the reference in a codec minus that in fp32."""
-    return _kept(reference(bridges(rows, scale)), codec, "fp32")
+    part = reference(bridges(rows, scale))
+    same = wire.finest(part[part.codec == codec]) if len(part) else part
+    return _kept(part, codec, same.scales.iloc[0]) if len(same) else None
 
 
 def _kept(part: pd.DataFrame, codec: str, scales: str, remark: str = "") -> Finding | None:
-    tables = shared([answers(part, codec, scales), answers(part, "fp32")]) if len(part) else None
+    tables = shared([answers(part, codec, scales), answers(part, "fp32")])
     if tables is None:
         return None
     ours, theirs = (100 * table.to_numpy(float) for table in tables)
@@ -184,10 +192,10 @@ def _twins(
     """
     part, bits, pairs = bridges(rows, scale), int(ours.removeprefix("int")), []
     for _, own in part.groupby(ALIKE, dropna=False) if len(part) else ():
-        plain, noisy = own[own.noise == 0], own[own.noise > 0]
-        if len(plain) and len(noisy):
-            nearest = min((-one.seed.nunique(), abs(noise - bits), noise) for noise, one in noisy.groupby("noise"))[-1]
-            pairs.append((noisy[noisy.noise == nearest], plain))
+        plain, noisy = own[own.noise == 0], own[own.noise > 0].groupby("noise")
+        found = {noise: _pair(one, plain, ours, theirs) for noise, one in noisy}
+        nearest = sorted((abs(noise - bits), noise) for noise, pair in found.items() if _seeds(pair))
+        pairs += _most_seeds([found[noise] for _, noise in nearest])[:1]
     pairs = _most_seeds(pairs)
     tables = [answers(noisy, ours) for noisy, _ in pairs] + [answers(plain, theirs) for _, plain in pairs]
     together = shared(tables) if tables else None
@@ -195,18 +203,30 @@ def _twins(
         return None
     halves = together[: len(pairs)], together[len(pairs) :]
     said = [
-        f"{wire.name(noisy.iloc[0])} {100 * a.to_numpy().mean():.1f} % in {ours}, without noise "
-        f"{100 * b.to_numpy().mean():.1f} % in {theirs}"
-        for (noisy, _), a, b in zip(pairs, *halves, strict=True)
+        f"{wire.name(noisy.iloc[0])} {100 * a.to_numpy().mean():.1f} % in {_frame(noisy)}, without noise "
+        f"{100 * b.to_numpy().mean():.1f} % in {_frame(plain)}"
+        for (noisy, plain), a, b in zip(pairs, *halves, strict=True)
     ]
     means = [sum(half) / len(pairs) for half in halves]
     return *means, pd.concat([table for pair in pairs for table in pair]), said
 
 
+def _pair(noisy: pd.DataFrame, plain: pd.DataFrame, ours: str, theirs: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of two bridges, each in its codec with the finest scales it has; if it is the same codec, that both have."""
+    noisy, plain = noisy[noisy.codec == ours], plain[plain.codec == theirs]
+    if ours == theirs:
+        noisy, plain = noisy[noisy.scales.isin(plain.scales)], plain[plain.scales.isin(noisy.scales)]
+    return wire.finest(noisy), wire.finest(plain)
+
+
+def _seeds(pair: tuple[pd.DataFrame, pd.DataFrame]) -> int:
+    """How many seeds two bridges have in common."""
+    return len(set.intersection(*(set(one.seed) for one in pair)))
+
+
 def _most_seeds(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """The pairs with as many seeds in common as any: others would leave the mean over all fewer of them."""
-    counts = [len(set(noisy.seed) & set(plain.seed)) for noisy, plain in pairs]
-    return [pair for pair, count in zip(pairs, counts, strict=True) if count == max(counts)]
+    return [pair for pair in pairs if _seeds(pair) == max(map(_seeds, pairs))]
 
 
 def plan_size(rows: pd.DataFrame) -> Finding | None:
@@ -226,6 +246,11 @@ def plan_size(rows: pd.DataFrame) -> Finding | None:
     remark = f"A prompt has {least.prompt_bytes:,.0f} bytes ({least.prompt_source}). Smallest and largest: {said}."
     about = "bytes of the mean prompt over those of the smallest of the plan's frames"
     return counted(float(ratios.max()), bool(ratios.max() >= SMALLER), part, about, "×", remark)
+
+
+def _frame(part: pd.DataFrame) -> str:
+    """The codec and scales of rows that have one of each."""
+    return _codec(part.codec.iloc[0], part.scales.iloc[0])
 
 
 def _codec(codec: str, scales: str) -> str:

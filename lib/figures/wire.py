@@ -22,6 +22,7 @@ EXPERIMENT = "4b_wire"
 WORLD = ["task", "source", "target"]
 BRIDGE = [*WORLD, "label_of", "tokens", "width", "noise", "train_steps", "group"]
 FRAME = ["codec", "scales"]
+SCALES = ("", "fp32", "fp16")  # number formats of the scales, finest first; codecs of floats have none
 PARTS = ["header_bytes", "scale_bytes", "code_bytes", "anchor_bytes", "checksum_bytes"]
 CODECS = ("fp32", "fp16", "bf16", "int8", "int6", "int4", "int3", "int2")
 CODERS = {
@@ -96,6 +97,12 @@ def points(part: pd.DataFrame) -> pd.DataFrame:
     order = ["reference", "tokens", "width", "noise", "train_steps", "label_of", "group", "rank", "scales"]
     ascending = [False, False, False, True, True, True, True, True, False]
     return table.sort_values(order, ascending=ascending, kind="stable", ignore_index=True).drop(columns="rank")
+
+
+def finest(part: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of `messages` or `points`, those with the finest scales that a bridge has in a codec."""
+    rank = part.scales.map(SCALES.index)
+    return part[rank == rank.groupby([part[name] for name in [*BRIDGE, "codec"]], dropna=False).transform("min")]
 
 
 def name(row: pd.Series | tuple) -> str:
