@@ -85,7 +85,8 @@ inference_report.quality(table)
 # %%
 from lib.figures import inference_breakeven, inference_memory, inference_stages, inference_throughput
 
-figures.show(inference_stages.stages, table)
+figures.show(inference_stages.stages, table);
+
 # %% [markdown]
 # In numbers: median milliseconds per batch; then the time of the text over that of the message, on the same questions, for every link
 # (above 1 the message is faster; `low` to `high` is the 95 % interval over batches, which too few batches do not have). A link costs
