@@ -200,6 +200,28 @@ def test_fewer_questions_than_asked_for_are_refused(load, items, monkeypatch):
         load()
 
 
+def test_answers_that_do_not_fit_the_target_are_refused_before_a_bridge_is_trained(load, world, setting):
+    items = TASKS["arithmetic"].load("test", 6, "")
+    longest = max(len(pair.prompt(world.pair.target, setting.task, item.question)) for item in items)
+    fitting = world.pair.target.model.config.max_position_embeddings - longest
+    with pytest.raises(ParameterError, match=rf"come to {longest} \+ {fitting + 1} tokens, .* reads 256 at most"):
+        load(new_tokens=fitting + 1)
+    with pytest.raises(pytest.fail.Exception, match="a bridge was asked for"):
+        load(new_tokens=fitting)
+
+
+def test_messages_that_do_not_fit_the_target_are_refused(load, world, monkeypatch):
+    monkeypatch.setattr(inference.chosen, "find", lambda *_: Chosen(world.params(soft_tokens=250)))
+    with pytest.raises(ParameterError, match="reads 256 at most"):
+        load(new_tokens=6)
+
+
+def test_a_wrong_name_is_found_before_a_model_is_loaded(monkeypatch):
+    monkeypatch.setattr(Chosen, "pair", lambda _: pytest.fail("models were asked for"))
+    with pytest.raises(ParameterError, match="1a_stable_4tok"):
+        inference.load(resolve("4c_inference", {"bridges": ["micro/1a_stable_4tok", "micro/1a_stable_4tk"]}))
+
+
 def of(rows, protocol):
     return [row for row in rows if row["protocol"] == protocol]
 

@@ -104,9 +104,23 @@ def load(params: Inference) -> Study:
     pair = first.pair()
     setting = Setting(pair, first.task(), params.new_tokens, params.codec)
     items.sort(key=lambda item: len(prompt(pair.target, setting.task, item.question)))
+    _check_context(setting, items, max(one.params.soft_tokens for one in bridges))
     named = zip(params.bridges, bridges, strict=True)
     arms = [Arm(TEXT), *(Arm(name, one.bridge(pair)) for name, one in named)]
     return Study(params, setting, arms, items, first.params.trust_remote_code)
+
+
+def _check_context(setting: Setting, items: Sequence[Item], soft_tokens: int) -> None:
+    """ParameterError where the target has no positions for an answer behind the longest of its prompts."""
+    target, reader = setting.pair.target, setting.pair.reader
+    message = len(reader.bos) + soft_tokens + len(reader.anchor)
+    longest = max(message, *(len(prompt(target, setting.task, item.question)) for item in items))
+    context = target.model.config.max_position_embeddings
+    if longest + setting.new_tokens > context:
+        raise ParameterError(
+            f"The longest prompt and its answer come to {longest} + {setting.new_tokens} tokens, but {target.name} "
+            f"reads {context} at most: lower new_tokens, or name bridges to a target that reads more."
+        )
 
 
 def run(study: Study, respond: Callable[..., None], folder: Path) -> Iterator[dict[str, Any]]:
