@@ -40,8 +40,6 @@ def serve(
     repeats: int,
     *,
     log: Path,
-    dtype: str = "auto",
-    threads: int = 1,
     seed: int = 0,
     trust_remote_code: bool = False,
     **engine: Any,
@@ -55,11 +53,10 @@ def serve(
         batches: prompts answered together; of each kind, as many whole batches as its prompts fill are served.
         repeats: timed passes, after one batch of each size that is not.
         log: file that what the engine prints is appended to.
-        dtype: of the engine; auto: that of the embeddings, which is the target's own.
-        threads: of vLLM's CPU build.
         seed: draws the order within each repeat.
         trust_remote_code: run Python files that come with the model.
-        engine: further fields of `vllm_backend.Engine`, such as tensor_parallel_size.
+        engine: further fields of `vllm_backend.Engine`, such as threads; dtype "auto", which is what it is where it is
+            not given, is that of the embeddings, the target's own.
 
     Returns:
         Rows with kind, batch, repeat, samples, seconds (of the pass), samples_per_s, prompt_tokens (positions that the
@@ -74,16 +71,7 @@ def serve(
     place = locate.folder(registry.resolve_name(model), trust_remote_code)
     tensors = {kind: [torch.as_tensor(prompt).detach().cpu() for prompt in rows] for kind, rows in prompts.items()}
     _check(tensors, batches, place)
-    longest = max(len(prompt) for rows in tensors.values() for prompt in rows)
-    described = Engine(
-        place,
-        _dtype(tensors) if dtype == "auto" else dtype,
-        max_model_len=longest + new_tokens,
-        max_num_seqs=max(batches),
-        threads=threads,
-        trust_remote_code=trust_remote_code,
-        **engine,
-    )
+    described = _engine(place, tensors, new_tokens, batches, trust_remote_code=trust_remote_code, **engine)
     cells = [(kind, batch, len(rows) // batch) for kind, rows in tensors.items() for batch in batches]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "prompts.safetensors"
@@ -121,6 +109,21 @@ def _check(prompts: Mapping[str, list[Tensor]], batches: Sequence[int], place: P
                 f"The {kind!r} prompts are {wrong.pop()} wide and the model's embeddings {width}: take the bridge that "
                 "was trained for this target."
             )
+
+
+def _engine(
+    place: Path,
+    prompts: Mapping[str, list[Tensor]],
+    new_tokens: int,
+    batches: Sequence[int],
+    *,
+    dtype: str = "auto",
+    **fields: Any,
+) -> Engine:
+    """An engine as long as the longest prompt with its answer and as broad as the largest batch."""
+    longest = max(len(prompt) for rows in prompts.values() for prompt in rows)
+    kind = _dtype(prompts) if dtype == "auto" else dtype
+    return Engine(place, kind, max_model_len=longest + new_tokens, max_num_seqs=max(batches), **fields)
 
 
 def _dtype(prompts: Mapping[str, list[Tensor]]) -> str:
