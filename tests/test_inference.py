@@ -9,8 +9,8 @@ import torch
 
 from lib.bridge import inference, inference_stages, pair
 from lib.bridge.chosen import Chosen
-from lib.bridge.inference import Arm, Study
-from lib.bridge.inference_stages import STAGES, Clock, Setting
+from lib.bridge.inference import Study
+from lib.bridge.inference_stages import STAGES, Arm, Clock, Setting
 from lib.bridge.tasks import TASKS
 from lib.models import wire
 from lib.models.bridge_reader import LeakError
@@ -238,6 +238,18 @@ def test_every_arm_is_timed_on_every_batch_in_random_order(ran):
     assert len({row["arm"] for row in rows[::2]}) == 2
 
 
+def test_a_mask_is_told_where_texts_differ_in_length_and_nowhere_else(world, study, ran):
+    def lengths(batch):
+        return {len(pair.prompt(world.pair.target, study.setting.task, item.question)) for item in batch}
+
+    told = {(row["arm"], row["batch_size"], row["batch"]): row["masked"] for row in of(ran[0], "latency")}
+    for size in (1, 3):
+        for i, batch in enumerate(study.batches(size)):
+            assert told["text", size, i] is (len(lengths(batch)) > 1)
+            assert told["toy/a", size, i] is False
+    assert any(told.values())
+
+
 def test_bytes_that_are_sent_are_those_of_the_question_and_of_the_frame(ran, items):
     sent = {(row["arm"], row["batch"]): row["sent_bytes"] for row in of(ran[0], "latency") if row["batch_size"] == 1}
     size = wire.sizes(4, 6, "fp32").total
@@ -252,6 +264,34 @@ def test_quality_is_of_the_answers_that_are_timed(world, setting, ran, items):
     tokens = inference_stages.read_text(setting, clock(), [items[0].question]).tokens[0]
     assert told[0]["texts"][0] == world.pair.target.tokenizer.decode(tokens, skip_special_tokens=True)
     assert all(len(row["correct"]) == 6 for row in of(rows, "quality"))
+
+
+def test_a_forged_prompt_of_a_message_is_a_leak(world, study, monkeypatch):
+    honest, reader = inference_stages.prefill, world.pair.reader
+    question = reader.embed(reader.ids(study.items[0].question))
+    beside = {
+        "question": lambda rows: [torch.cat([question, row]) for row in rows],
+        "another's message": lambda rows: [*rows[1:], rows[0]],
+        "a number": lambda rows: [*rows[:-1], rows[-1] + 1e-3],
+    }
+    for forge in beside.values():
+        monkeypatch.setattr(inference_stages, "prefill", lambda reader, rows, forge=forge: honest(reader, forge(rows)))
+        with pytest.raises(LeakError):
+            list(inference._quality(replace(study, arms=study.arms[1:]), lambda **_: None))
+
+
+def test_memory_is_measured_after_a_pass_of_every_arm_and_batch_size(study, monkeypatch):
+    done = []
+    monkeypatch.setattr(inference, "_pass", lambda setting, arm, batch: done.append(("pass", arm.name, len(batch))))
+    monkeypatch.setattr(
+        inference, "_held", lambda study, arm, questions: done.append(("held", arm.name, len(questions))) or {}
+    )
+    list(inference._memory(study))
+    for arm in study.arms:
+        for size in study.params.batches:
+            first = done.index(("held", study.arms[0].name, size))
+            assert done[:first].count(("pass", arm.name, size)) == 1
+    assert sum(kind == "pass" for kind, *_ in done) == len(study.arms) * len(study.params.batches)
 
 
 def test_gold_answers_are_never_read(study, items):

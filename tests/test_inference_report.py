@@ -9,7 +9,8 @@ from lib.bridge import inference_report as report
 
 @pytest.fixture(scope="module")
 def rows():
-    return planted.rows()
+    made = planted.rows()
+    return made.assign(masked=made.arm.eq("text") & made.batch_size.gt(1) & made.batch.eq(0))  # the first of each size
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,7 @@ def test_stages_and_totals_for_every_link(rows):
     slow, none = found.loc["all and the source, 10 Mbit/s"], found.loc["all and the source"]
     assert (slow - none)[8, MESSAGE8] == pytest.approx(8 * 8 * planted.SENT[MESSAGE8] / 10e6 * 1e3, abs=0.02)
     assert (found.loc["all"] <= none).all()
+    assert list(found.loc["batches with a mask, %"]) == pytest.approx([0, 0, 0, 100 / 6, 0, 0, 100 / 3, 0, 0], abs=0.01)
     assert list(found.columns[:3]) == [(1, "text"), (1, MESSAGE8), (1, MESSAGE4)]
 
 

@@ -5,8 +5,9 @@ Rows, each with `source`, `target` and `task`, by `protocol`:
 * `latency`, one per timed batch: `arm` (`text`, or the name of a bridge), `tokens` (soft tokens; null for the text),
   `batch_size`, `batch`, `repeat`, `order` (place among all timed batches), seconds of each stage as `<stage>_s` (see
   `lib.bridge.inference_stages`; 0 where an arm has no such stage), means over the batch of `sent_bytes` (UTF-8, or
-  the frame) and `context_tokens` (positions that the target reads), `padded_tokens` (with padding), `new_tokens`,
-  `device` (what it ran on). Links are not waited for: their time is bytes over bandwidth (`lib.figures.inference`).
+  the frame) and `context_tokens` (positions that the target reads), `padded_tokens` (with padding), `masked` (whether
+  padding needed a mask, which can make a batch slower), `new_tokens`, `device` (what it ran on). Links are not waited
+  for: their time is bytes over bandwidth (`lib.figures.inference`).
 * `memory`, one per batch that was measured, untimed: `kv_prefill_bytes`, `kv_bytes` (the target's cache, read off its
   tensors when the prompt is read and at the end), `peak_bytes` (the most that the target's side held beside the
   weights), `source_peak_bytes` (the source's side), `source_kv_bytes` (the cache that the source has if it goes on
@@ -42,40 +43,14 @@ from lib.bridge import inference_flops as flops
 from lib.bridge import inference_stages as stages
 from lib.bridge.chosen import Chosen
 from lib.bridge.decoding import Written
-from lib.bridge.inference_stages import Answered, Clock, Setting
+from lib.bridge.inference_stages import TEXT, Arm, Clock, Setting
 from lib.bridge.pair import prompt
 from lib.bridge.tasks import Item
 from lib.metrics.cost import ModelShape
-from lib.models.bridge import Bridge
 from lib.params import ParameterError
 from lib.params.inference import Inference
 
-TEXT = "text"  # the arm that sends the question itself
 MEASURED = 6  # batches of each size whose memory is measured, from the shortest to the longest; they warm up the rest
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A way for questions to reach the target: as text, or over a bridge."""
-
-    name: str
-    bridge: Bridge | None = None
-
-    @property
-    def about(self) -> dict[str, Any]:
-        return {"arm": self.name, "tokens": self.bridge.shape.soft_tokens if self.bridge else None}
-
-    def send(self, setting: Setting, clock: Clock, questions: Sequence[str]) -> list[bytes]:
-        """What goes over the link for each question of a batch."""
-        if self.bridge is None:
-            return [question.encode() for question in questions]
-        return stages.send(setting, clock, self.bridge, questions)
-
-    def read(self, setting: Setting, clock: Clock, sent: Sequence[bytes]) -> Answered:
-        """What the target makes of it."""
-        if self.bridge is None:
-            return stages.read_text(setting, clock, [text.decode() for text in sent])
-        return stages.read_message(setting, clock, self.bridge, sent)
 
 
 @dataclass(frozen=True)
@@ -162,6 +137,7 @@ def _pass(setting: Setting, arm: Arm, batch: Sequence[Item]) -> dict[str, Any]:
         "sent_bytes": float(np.mean([len(one) for one in sent])),
         "context_tokens": float(np.mean(answered.context_tokens)),
         "padded_tokens": answered.padded_tokens,
+        "masked": answered.masked,
         "new_tokens": answered.tokens.shape[1],
     }
 
@@ -169,6 +145,8 @@ def _pass(setting: Setting, arm: Arm, batch: Sequence[Item]) -> dict[str, Any]:
 def _memory(study: Study) -> Iterator[dict[str, Any]]:
     for size in study.params.batches:
         batches = study.batches(size)
+        for arm in study.arms:
+            _pass(study.setting, arm, batches[-1])  # so that no peak holds what libraries allocate once, such as cuBLAS
         for number in np.linspace(0, len(batches) - 1, min(MEASURED, len(batches))).round().astype(int).tolist():
             questions = [item.question for item in batches[number]]
             for arm in study.arms:
@@ -197,14 +175,19 @@ def _held(study: Study, arm: Arm, questions: Sequence[str]) -> dict[str, Any]:
 
 
 def _quality(study: Study, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:
-    """Forced answers, cut where they end by themselves, judged as in 4a (decoded plainly, messages as they arrive)."""
+    """Forced answers, cut where they end by themselves, judged as in 4a (decoded plainly, messages as they arrive).
+
+    LeakError where the target of a message reads anything else.
+    """
     setting, reader = study.setting, study.setting.pair.reader
     for arm in study.arms:
         rows, size = [], max(study.params.batches)
         for begin in range(0, len(study.items), size):
             questions = [item.question for item in study.items[begin : begin + size]]
             clock = Clock(setting.device)
-            rows += arm.read(setting, clock, arm.send(setting, clock, questions)).tokens.tolist()
+            sent = arm.send(setting, clock, questions)
+            with arm.guard(setting, sent):
+                rows += arm.read(setting, clock, sent).tokens.tolist()
         ends = [next((i for i, token in enumerate(row) if token in reader.stop_ids), None) for row in rows]
         cut = [row[:end] for row, end in zip(rows, ends, strict=True)]
         texts = [reader.tokenizer.decode(row, skip_special_tokens=True) for row in cut]

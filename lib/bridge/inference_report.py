@@ -44,7 +44,8 @@ def quality(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def stages(table: pd.DataFrame) -> pd.DataFrame:
-    """Median milliseconds per batch of each stage, the time per written token, and totals for every link."""
+    """Median milliseconds per batch of each stage, the time per written token, and totals for every link; then the
+    share of batches whose padding needed a mask."""
     if not _timed(table):
         return pd.DataFrame()
     batches = drawn.latency(table)
@@ -57,6 +58,8 @@ def stages(table: pd.DataFrame) -> pd.DataFrame:
             link = f", {bandwidth:g} Mbit/s" if bandwidth else ""
             part = totals[totals.accounting == accounting].set_index(["batch_size", "arm"])
             found[name + link] = 1e3 * part.estimate
+    timed = table[table.protocol == "latency"].astype({"masked": float})
+    found["batches with a mask, %"] = 100 * timed.groupby(["batch_size", "arm"]).masked.mean()
     return found.T.round(2)
 
 

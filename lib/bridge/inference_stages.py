@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ STAGES = (
     "source_tokenize", "source_prefill", "sender", "encode",  # the source's side
     "unpack", "receiver", "target_tokenize", "target_prefill", "decode",
 )  # fmt: skip
+TEXT = "text"  # the arm that sends the question itself
 
 
 class Clock:
@@ -74,6 +75,7 @@ class Answered:
     tokens: Tensor  # int64 [B, new_tokens]
     context_tokens: list[int]  # positions that the target read, without padding
     padded_tokens: int  # of each, with it
+    masked: bool  # whether prompts differed in length, so that the target had to be told where they begin
     kv_prefill_bytes: int  # the target's cache when it has read
     kv_bytes: int  # and when it has written
 
@@ -94,6 +96,36 @@ class Setting:
     @property
     def device(self) -> torch.device:
         return self.pair.target.device
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way for questions to reach the target: as text, or over a bridge."""
+
+    name: str
+    bridge: Bridge | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"arm": self.name, "tokens": self.bridge.shape.soft_tokens if self.bridge else None}
+
+    def send(self, setting: Setting, clock: Clock, questions: Sequence[str]) -> list[bytes]:
+        """What goes over the link for each question of a batch."""
+        if self.bridge is None:
+            return [question.encode() for question in questions]
+        return send(setting, clock, self.bridge, questions)
+
+    def read(self, setting: Setting, clock: Clock, sent: Sequence[bytes]) -> Answered:
+        """What the target makes of it."""
+        if self.bridge is None:
+            return read_text(setting, clock, [text.decode() for text in sent])
+        return read_message(setting, clock, self.bridge, sent)
+
+    def guard(self, setting: Setting, sent: Sequence[bytes]) -> AbstractContextManager[None]:
+        """LeakError inside where the target reads anything but what was sent as messages; a text may be read."""
+        if self.bridge is None:
+            return nullcontext()
+        return setting.pair.reader.guard(receive(setting, Clock(setting.device), self.bridge, sent))
 
 
 def front(model: nn.Module, layer: int) -> nn.Module:
@@ -143,13 +175,19 @@ def send(setting: Setting, clock: Clock, bridge: Bridge, questions: Sequence[str
 def read_message(setting: Setting, clock: Clock, bridge: Bridge, frames: Sequence[bytes]) -> Answered:
     """The target's side of a batch of frames."""
     reader = setting.pair.reader
-    with clock("unpack"):
-        message = torch.from_numpy(np.stack([wire.decode(frame) for frame in frames]))
-    with clock("receiver"):
-        soft = bridge.receive(message.to(setting.device))
+    soft = receive(setting, clock, bridge, frames)
     with clock("target_prefill"):
         read = prefill(reader, list(reader.message_inputs(soft)))
     return _answer(setting, clock, read, [read.positions] * len(frames))
+
+
+@torch.inference_mode()
+def receive(setting: Setting, clock: Clock, bridge: Bridge, frames: Sequence[bytes]) -> Tensor:
+    """Soft tokens [B, K, d] that a batch of frames becomes."""
+    with clock("unpack"):
+        message = torch.from_numpy(np.stack([wire.decode(frame) for frame in frames]))
+    with clock("receiver"):
+        return bridge.receive(message.to(setting.device))
 
 
 def source_states(setting: Setting, ids: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
@@ -174,8 +212,8 @@ def source_cache(setting: Setting, questions: Sequence[str]) -> int:
 @torch.inference_mode()
 def embedded(setting: Setting, bridge: Bridge, frame: bytes) -> Tensor:
     """The prompt [1 + K + anchor, d] that a frame becomes for the target."""
-    soft = bridge.receive(torch.from_numpy(wire.decode(frame))[None].to(setting.device))
     reader = setting.pair.reader
+    soft = receive(setting, Clock(setting.device), bridge, [frame])
     return reader.message_inputs(soft)[0].to(reader.embedding.weight.dtype)
 
 
@@ -205,4 +243,5 @@ def _answer(setting: Setting, clock: Clock, read: Read, context_tokens: list[int
     filled = kv_bytes(read.cache)
     with clock("decode"):
         tokens = decode(setting.pair.reader, read, setting.new_tokens)
-    return Answered(tokens, context_tokens, read.positions, filled, kv_bytes(read.cache))
+    masked = read.mask is not None
+    return Answered(tokens, context_tokens, read.positions, masked, filled, kv_bytes(read.cache))

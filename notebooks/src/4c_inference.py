@@ -80,7 +80,8 @@ inference_report.quality(table)
 # Left the whole answer, which is mostly the writing of it and the same for all; right the part that differs. Hatched is what the source does
 # to read the question: the total without it stands in parentheses. Look whether the yellow reading of the target
 # shrinks by more than what the bridge adds, and how this changes with the batch. Texts of a batch differ in length: they are sorted
-# to be alike, and what is left is padded and masked, which messages, all of one length, do without.
+# to be alike, and what is left is padded and masked, which messages, all of one length, do without. A mask alone can make a batch slower,
+# so part of what messages gain in batches may be this: the last row of the first table below says how many batches had one.
 
 # %%
 from lib.figures import inference_breakeven, inference_memory, inference_stages, inference_throughput
