@@ -194,7 +194,7 @@ class TestNoise:
         shares = {"best": 0.7, "noisy": 0.9, "narrow": 0.9, "narrow_noisy": 0.9}
         found = made([BEST, NOISY, NARROW, NARROW_NOISY], shares)
         half = found[~(found.label.str.startswith("narrow") & (found.scales == "fp32"))]
-        for part in (half, half[~((half.label == "best") & (found.scales == "fp32"))], half[half.scales != "fp32"]):
+        for part in (half, half[~((half.label == "best") & (half.scales == "fp32"))], half[half.scales != "fp32"]):
             got = reached("noise-helps-int4", "supported", part).finding
             assert got.estimate == pytest.approx(10)
             assert "16 × 6, 4-bit noise 90.0 % in int4 with fp16 scales" in got.remark

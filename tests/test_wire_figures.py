@@ -15,6 +15,7 @@ from wire_rows import BEST, NARROW, NARROW_NOISY, NOISY, config
 
 from lib import figures
 from lib.figures import Drawn, Undrawable, style, wire
+from lib.params.wire import CODECS, SCALES
 
 NAMES = ("4b_bytes", "4b_frontier", "4b_overhead", "4b_payback", "4b_geometry")
 MEASURED = NAMES[:4]
@@ -149,6 +150,28 @@ class TestShared:
             "16 × 16 (320 steps)", "16 × 16 (640 steps)", "16 × 6 (1a_stable_16tok)", "16 × 6 (1b_baseline_16tok)",
         }  # fmt: skip
 
+    def test_names_and_captions_tell_of_longer_training(self, drawn_of):
+        longer = config("longer", tokens=4, width=8, train_steps=1280)
+        made = synthetic.rows([BEST, NARROW, longer], seeds=2)
+        assert set(wire.points(wire.messages(made)).name) == {"16 × 16", "16 × 6", "4 × 8 (1280 steps)"}
+        for name in ("4b_bytes", "4b_frontier"):
+            caption = draw(name, made).caption
+            assert "not trained equally long" in caption
+            assert "1280 steps: 4 × 8 (1280 steps). 320 steps: all others. " in caption
+            assert "equally long" not in drawn_of(name).caption
+
+    def test_the_finest_scales_are_chosen_for_each_bridge_and_codec(self, rows):
+        part = wire.messages(rows)
+        part = part[~((part.label == "narrow") & (part.codec == "int4") & (part.scales == "fp32"))]
+        found = wire.finest(part).groupby(["label", "codec"]).scales.unique().map(list)
+        assert found["narrow", "int4"] == ["fp16"]
+        assert found["narrow", "int3"] == found["best", "int4"] == ["fp32"]
+        assert found["narrow", "fp16"] == [""]
+
+    def test_codecs_are_those_of_the_parameters(self):
+        assert wire.CODECS == CODECS
+        assert set(wire.SCALES) - {""} == set(SCALES)
+
     def test_text_comes_from_any_run_of_the_task_that_coded_it(self, rows):
         silent = rows[(rows.label == "best") | ~rows.protocol.isin(["text", "floor"])]
         part = wire.messages(silent)
@@ -179,7 +202,34 @@ class TestBytes:
         sizes = own(rows, "narrow_noisy", seed=0).query("scales != 'fp16'").frame_bytes
         np.testing.assert_allclose(noisy.get_xdata(), sizes, rtol=0.12)  # lines are shifted a little
         assert noisy.get_color() != reference.get_color()
-        assert line(ax, "_16 × 6").get_color() == line(ax, "_8 × 8").get_color() == "0.7"
+        assert line(ax, "_8 × 8").get_color() == "0.7"
+
+    @pytest.mark.parametrize(
+        ("label", "name"), [("narrow", "16 × 6"), ("few", "8 × 8"), ("noisy", "16 × 16, 4-bit noise")]
+    )
+    def test_lines_run_over_the_finest_scales_that_there_are(self, rows, label, name):
+        part = rows[~((rows.label == label) & (rows.scales == "fp32"))]
+        (ax,) = draw("4b_bytes", part).figure.axes
+        (own_line,) = [found for found in ax.get_lines() if found.get_label().lstrip("_") == name]
+        means = own(part, label).groupby("codec")[["frame_bytes", "accuracy"]].mean().loc[list(synthetic.BITS)]
+        np.testing.assert_allclose(own_line.get_xdata(), means.frame_bytes)
+        np.testing.assert_allclose(own_line.get_ydata(), 100 * means.accuracy)
+
+    def test_what_the_frontier_rings_has_a_colour_and_intervals(self):
+        noisy = [config(f"noisy_{width}", width=width, noise=4) for width in (8, 9, 10, 11, 12, 16)]
+        plain = config("plain", tokens=4, width=8)
+        made = synthetic.rows([BEST, plain, *noisy], accuracy={"plain": 0.96}, noise=0.01)
+        made = made[~((made.label == "plain") & (made.scales == "fp32"))]
+        ringed = line(draw("4b_frontier", made).figure.axes[0], "_smallest").get_xdata()[0]
+        assert ringed in set(own(made, "plain").frame_bytes)
+        (ax,) = draw("4b_bytes", made).figure.axes
+        seen = line(ax, "4 × 8")
+        assert ringed in seen.get_xdata()
+        assert seen.get_color() not in ("0.7", line(ax, "16 × 16").get_color())
+        at = [path[0][0] for lines in ax.collections for path in lines.get_segments()]
+        assert ringed in at
+        coloured = {found.get_label() for found in ax.get_lines() if not found.get_label().startswith("_")}
+        assert len(coloured) == 1 + 4
 
     def test_of_many_bridges_with_noise_the_smallest_accurate_frames_have_colours(self):
         noisy = [config(f"noisy_{width}", width=width, noise=4) for width in (4, 5, 6, 7, 8, 16)]
@@ -253,7 +303,15 @@ class TestFrontier:
         assert line(left, "_smallest").get_xdata()[0] == expected
         assert line(right, "_smallest").get_xdata()[0] == expected - 36
         assert f"{expected:.4g} B" in words(left)
-        assert words(left).count(said) == 1
+        assert " ".join(words(left).split()).count(said) == 1
+
+    def test_what_is_said_of_the_ring_hides_no_dot_and_no_frontier(self, drawn_of):
+        for ax in drawn_of("4b_frontier").figure.axes:
+            (said,) = [text for text in ax.texts if text.get_text().startswith("ringed")]
+            fronts = [found for found in ax.get_lines() if found.get_label().startswith("_front")]
+            dots = [line(ax, "_plain"), line(ax, "_noise")]
+            assert said.get_zorder() < min(found.get_zorder() for found in [*fronts, *dots])
+            assert (said.get_position()[0], said.get_ha()) == (0.99, "right")
 
     def test_says_so_where_no_frame_is_accurate_enough(self):
         drawn = draw("4b_frontier", synthetic.rows([BEST], accuracy={"best": 0.8}))

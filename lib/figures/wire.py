@@ -111,10 +111,14 @@ def name(row: pd.Series | tuple) -> str:
 
 
 def _tell_apart(table: pd.DataFrame) -> pd.DataFrame:
-    """The same points, with what differs added to the names of different bridges of one size and noise."""
-    said = pd.Series("", index=table.index)
+    """The same points, with what differs added to the names of different bridges of one size and noise; and with the
+    steps of those that were trained otherwise than the reference, whose accuracy owes to them too.
+    """
+    said, reference = pd.Series("", index=table.index), table[table.reference].iloc[0]
     for column, words in {"label_of": "{}", "train_steps": "{:g} steps", "group": "group {:g}"}.items():
         differs = table.groupby("name")[column].transform("nunique") > 1
+        if column == "train_steps":
+            differs |= table[column] != reference[column]
         said += (", " + table[column].map(words.format)).where(differs, "")
     return table.assign(name=table.name + said.map(lambda text: f" ({text.removeprefix(', ')})" if text else ""))
 
@@ -196,6 +200,17 @@ def apart(wanted: Sequence[float], gap: float) -> np.ndarray:
             blocks[-1] += last
     level = [np.mean(block) for block in blocks for _ in block]
     return np.array(level) + gap * np.arange(len(wanted))
+
+
+def steps_sentence(table: pd.DataFrame) -> str:
+    """How long which bridges were trained, where that differs; else nothing."""
+    steps = {count: list(dict.fromkeys(same.name)) for count, same in table.groupby("train_steps")}
+    if len(steps) < 2:
+        return ""
+    most = max(steps, key=lambda count: len(steps[count]))
+    said = [f"{count:g} steps: {'all others' if count == most else '; '.join(steps[count])}" for count in steps]
+    said.sort(key=lambda text: text.endswith("all others"))
+    return f"Bridges were not trained equally long, which accuracy owes to as well. {'. '.join(said)}. "
 
 
 def pair_sentence(table: pd.DataFrame) -> str:

@@ -18,6 +18,7 @@ EXPERIMENT = wire.EXPERIMENT
 REFERENCE = {"color": "0.1", "marker": "o"}
 OTHERS = {"color": "0.7", "marker": ".", "ms": 3, "lw": 0.7}
 LIGHTER = {"ls": "", "alpha": 0.35, "ms": 3.5, "mew": 0}  # entropy-coded frames
+RINGED = ("frame_bytes", "payload_bytes")  # the sizes of which `wire.smallest` is ringed in 4b_frontier
 COLOURED = 4  # bridges at most with a colour of their own: more lie on top of each other
 HOLLOW = {"ls": "", "mfc": "white", "ms": 4}  # fp16 scales
 MARKERS = "sD^vP*Xph"  # of the text coders: the reference has the circle
@@ -34,9 +35,9 @@ def against_bytes(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
         if bridge_name in shown:
             _line(ax, line, looks[bridge_name])
         else:
-            fine = line[line.scales != "fp16"]
+            fine = wire.finest(line)
             ax.plot(fine.frame_bytes, fine.estimate, label=f"_{bridge_name}", zorder=1, **OTHERS)
-    _codec_names(ax, table[table.reference & (table.scales != "fp16")])
+    _codec_names(ax, wire.finest(table[table.reference]))
     _texts(ax, texts)
     items = bridge_captions.spread(table["items"])
     n = f"test items: n = {items}; {bridge_captions.seeds_title(table.seeds)}"
@@ -53,9 +54,14 @@ FIGURES = {"4b_bytes": against_bytes}
 
 
 def _looks(table: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Line of each bridge: the reference black, some of those trained with noise in colours, the others grey."""
-    coloured = style.arm_styles(_noisy(table)[:COLOURED])
+    """Line of each bridge: the reference black, some in colours, the others grey.
+
+    Colours: what `4b_frontier` rings, and of those trained with noise the first of `_noisy`, COLOURED in all.
+    """
     own = table[table.reference].name.iloc[0]
+    ringed = [best["name"] for size in RINGED if (best := wire.smallest(table, size)) is not None]
+    first = [bridge_name for bridge_name in dict.fromkeys([*ringed, *_noisy(table)]) if bridge_name != own][:COLOURED]
+    coloured = style.arm_styles(first)
     found = {bridge_name: coloured.get(bridge_name, OTHERS) for bridge_name in dict.fromkeys(table.name)}
     return found | {own: REFERENCE}
 
@@ -76,9 +82,9 @@ def _noisy(table: pd.DataFrame) -> list[str]:
 
 
 def _line(ax: Axes, table: pd.DataFrame, look: Mapping[str, object]) -> None:
-    """One bridge: a line over codecs with fp32 scales, hollow marks with fp16 scales, faint ones if entropy-coded."""
+    """One bridge: a line over codecs with their finest scales, fp16 scales hollow, entropy-coded frames faint."""
     label = table.name.iloc[0]
-    fine, half = table[table.scales != "fp16"], table[table.scales == "fp16"]
+    fine, half = wire.finest(table), table[table.scales == "fp16"]
     ax.plot(fine.frame_bytes, fine.estimate, label=label, ms=4, lw=1, **look)
     ax.vlines(fine.frame_bytes, fine.low, fine.high, color=look["color"], lw=0.8)
     ax.plot(half.frame_bytes, half.estimate, label=f"_{label}, fp16 scales", **look | HOLLOW)
@@ -130,11 +136,13 @@ def _caption(table: pd.DataFrame, texts: pd.DataFrame, missing: Sequence[str]) -
     return (
         "Accuracy on the test items against the bytes of a whole frame, measured on messages that were encoded and "
         f"decoded. Black: {own.label_of} ({own.tokens:g} × {own.width:g} numbers), quantised after training, with a "
-        f"scale per {own.group:g} numbers; colours: bridges trained with quantisation noise, at most {COLOURED}, those "
-        "of the same size first, then by their smallest frame that is accurate enough; grey: all others. "
-        "Lines have fp32 scales; hollow, fp16 scales; faint, the same frames with entropy coding, if that is smaller. "
-        "Text coders stand at the "
+        f"scale per {own.group:g} numbers; colours, at most {COLOURED}: the bridge ringed in 4b_frontier and bridges "
+        "trained with quantisation noise, those of the same size first, then by their smallest frame that is accurate "
+        "enough; grey: all others. "
+        "Lines run over the finest scales that a bridge has in each codec, fp32 or else fp16 (hollow); faint, the same "
+        "frames with entropy coding, if that is smaller. Text coders stand at the "
         "accuracy of the target that reads the text and have no header; what both sides must hold beforehand is in "
-        f"4b_payback. {said}{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}"
+        f"4b_payback. {said}{wire.steps_sentence(table)}"
+        f"{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}"
         f"{style.missing_sentence(missing)}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -20,6 +21,7 @@ NOISY = {"color": "C0", "marker": "D"}
 DOT = {"ls": "", "ms": 3, "mew": 0.5}
 FRONT = {"color": "0.1", "lw": 1.1}
 CODED = {"color": "C2", "lw": 1.1, "ls": "--"}
+LINE = 22  # characters of a line of what is said of the ring: a third of a panel
 LEVEL = {"color": "C3", "lw": 0.8, "ls": ":"}
 
 
@@ -81,8 +83,10 @@ def _mark(ax: Axes, best: pd.Series | None, size: str) -> None:
     ax.vlines(best[size], best.low, best.high, color=FRONT["color"], lw=0.9, zorder=4)
     ax.plot(best[size], best.estimate, marker="o", ms=8, mfc="none", mec="0.1", mew=1, ls="", label="_smallest")
     lines = [f"ringed: {best['name']}", _codec(best), f"{best[size]:.4g} B, {best.estimate:.1f} %", _bound(best)]
-    box = {"fc": "white", "ec": "none", "pad": 1}
-    ax.annotate("\n".join(lines), (0.03, 0.03), xycoords="axes fraction", fontsize=6.5, va="bottom", bbox=box)
+    said = "\n".join(part for text in lines for part in textwrap.wrap(text, LINE))
+    # right of the steep part of a frontier and below its flat one; over the text's lines, under all else
+    place = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "zorder": 1}
+    ax.annotate(said, (0.99, 0.03), fontsize=6.5, bbox={"fc": "white", "ec": "none", "pad": 1}, **place)
 
 
 def _codec(row: pd.Series) -> str:
@@ -120,7 +124,8 @@ def _caption(table: pd.DataFrame, texts: pd.DataFrame, missing: Sequence[str]) -
         f"bytes whose mean is at least {wire.ENOUGH:g} % without entropy coding: {said}. "
         f"{chosen if wire.smallest(table) is not None else ''}"
         f"Test items: n = {bridge_captions.spread(table['items'])}. "
-        f"{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}{style.missing_sentence(missing)}"
+        f"{wire.steps_sentence(table)}{bridge_captions.seeds_sentence(table)}{wire.pair_sentence(table)}"
+        f"{style.missing_sentence(missing)}"
     )
 
 

@@ -75,7 +75,7 @@ def _caption(own: pd.DataFrame, missing: Sequence[str]) -> str:
     return (
         f"Bytes of each part of a frame of {row.label_of} ({row.tokens:g} × {row.width:g} numbers), which are the same "
         f"for every message, without entropy coding: integer codecs have a scale per {row.group:g} numbers, in fp32 or "
-        "in fp16. "
+        "in fp16. The anchor's text is sent because the plan counts it; this receiver has it anyway. "
         "Below, the mean bytes of the same questions as text; a dictionary, which both sides must hold beforehand, is "
         f"not in them (see 4b_payback). {wire.pair_sentence(own)}{style.missing_sentence(missing)}"
     )

@@ -69,8 +69,8 @@ def _senders(table: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bridges(table: pd.DataFrame) -> pd.DataFrame:
-    """The reference in CODEC with fp32 scales, and the smallest frame that is accurate enough if it is another one."""
-    reference = table[table.reference & (table.codec == CODEC) & (table.scales == "fp32")]
+    """The reference in CODEC, finest scales, and the smallest frame that is accurate enough if it is another one."""
+    reference = wire.finest(table[table.reference & (table.codec == CODEC)])
     shown = [row for _, row in reference.iterrows()]
     best = wire.smallest(table)
     if best is not None and not any(best.equals(row) for row in shown):
