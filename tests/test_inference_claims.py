@@ -25,6 +25,7 @@ def rows(gain=1.0, noise=0.02, n=24, seed=0, pair=HERE, run="run_1", batch_size=
     for i in range(n):
         text, message = 1.0 * 2 ** rng.normal(0, noise), 1 / gain * 2 ** rng.normal(0, noise)
         about = {"batch_size": batch_size, "batch": i, "repeat": 0, "sent_bytes": 1.0, "context_tokens": 1.0}
+        about |= {"padded_tokens": 1 + i % 2}
         for arm, tokens, seconds in (("text", None, text), (MESSAGE8, 8, message), ("other", 4, 10.0)):
             source = {} if arm == "text" else {"source_prefill_s": 0.2}
             timed = zero | about | {"protocol": "latency", "arm": arm, "tokens": tokens, "decode_s": seconds} | source
@@ -81,6 +82,27 @@ def test_the_estimate_is_the_planted_gain_of_the_largest_message():
     assert finding.low < finding.estimate < finding.high
     assert finding.n == 24
     assert "8 tokens" in finding.remark
+
+
+def test_of_messages_of_one_size_the_bridge_named_first_counts():
+    single = rows(1.5)
+    twin = single[single.arm == MESSAGE8].assign(arm="twin", decode_s=0.1, kv_bytes=1)
+    expected = verdicts(single)
+    for names in ((MESSAGE8, "twin"), ("other", MESSAGE8, "twin")):
+        for mixed in ([single, twin], [twin, single]):
+            both = pd.concat(mixed, ignore_index=True)
+            both = both.assign(bridges=[names] * len(both))
+            for name, verdict in verdicts(both).items():
+                if verdict.finding:
+                    assert verdict.finding.n == 24
+                    assert verdict.finding.estimate == pytest.approx(expected[name].finding.estimate)
+
+
+def test_padding_of_the_text_is_told_where_batches_are_larger_than_one():
+    found = verdicts(pd.concat([rows(1.5), rows(1.5, batch_size=4)]))
+    assert "12 of the text's 24 batches of several questions (50%)" in found["throughput"].finding.remark
+    assert "messages, all equally long, never need one" in found["throughput"].finding.remark
+    assert "padding" not in found["latency"].finding.remark
 
 
 def test_too_few_or_too_noisy_questions_decide_nothing_and_say_what_would():

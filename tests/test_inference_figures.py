@@ -163,6 +163,16 @@ def test_breakeven_marks_the_questions_asked(rows):
     assert "spends 2.1 TFLOP to save 1.2 on 150 tokens" in drawn.caption
 
 
+def test_captions_name_the_plans_length_and_the_texts_padding_masks(rows):
+    assert "with the plan's, the 150 tokens that it assumes" in draw("4c_breakeven", rows).caption
+    timed = inference.protocol(rows, "latency")
+    assert inference.masked(timed) == (2 + 2, 24 // 4 + 24 // 8)
+    assert inference.masked(timed.assign(padded_tokens=29.0)) == (0, 9)
+    for name in ("4c_stages", "4c_throughput", "4c_breakeven"):
+        assert "4 of the text's 9 batches of several questions (44%) had a padding mask" in draw(name, rows).caption
+    assert inference.masks_sentence(timed[timed.batch_size == 1]) == ""
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_says_what_is_missing(rows, name):
     drawn = draw(name, rows, ["full_cell"])

@@ -2,7 +2,8 @@
 
 The plan names no numbers, so what is asked is whether there is a saving at all, each time with and without what the
 source does: in the time per question at the smallest batch and in questions per second at the largest, without a link,
-and in the cache at the end of the answer. The message is the largest one of a run. Batches are the replicates, which of
+and in the cache at the end of the answer. The message is the largest one of a run; of several such, that of the bridge
+named first, since more would count each question as often. Batches are the replicates, which of
 the smallest are single questions.
 """
 
@@ -59,7 +60,7 @@ def _faster(rows: pd.DataFrame, scale: Scale, with_source: bool, smallest: bool)
         return None
     text, message = drawn.compared(drawn.latency(part))
     ratio = drawn.seconds(text, with_source).to_numpy() / drawn.seconds(message, with_source).to_numpy()
-    return _finding(np.log2(ratio), part, "mean speedup over the text")
+    return _finding(np.log2(ratio), part, "mean speedup over the text", drawn.masks_sentence(part))
 
 
 def _smaller(rows: pd.DataFrame, scale: Scale, with_source: bool) -> Finding | None:
@@ -75,7 +76,7 @@ def _smaller(rows: pd.DataFrame, scale: Scale, with_source: bool) -> Finding | N
 
 
 def _chosen(rows: pd.DataFrame, scale: Scale, protocol: str, smallest: bool) -> pd.DataFrame:
-    """Rows of the newest run on the pair: the text and the largest message, at the smallest or largest batch."""
+    """Rows of the newest run on the pair: the text and one largest message, at the smallest or largest batch."""
     if rows.empty:
         return rows
     pair = rows.source.str.contains(scale.source, regex=False) & rows.target.str.contains(scale.target, regex=False)
@@ -84,10 +85,12 @@ def _chosen(rows: pd.DataFrame, scale: Scale, protocol: str, smallest: bool) -> 
         return part
     part = part[part.run == part.run.iloc[-1]]
     part = part[part.batch_size == (part.batch_size.min() if smallest else part.batch_size.max())]
-    return part[(part.arm == drawn.TEXT) | (part.tokens == part.tokens.max())]
+    largest = set(part[part.tokens == part.tokens.max()].arm)
+    first = next(name for name in part.bridges.iloc[0] if name in largest)
+    return part[part.arm.isin([drawn.TEXT, first])]
 
 
-def _finding(logs: np.ndarray, source: pd.DataFrame, statistic: str) -> Finding:
+def _finding(logs: np.ndarray, source: pd.DataFrame, statistic: str, remark: str = "") -> Finding:
     """Whether log2 ratios [n] have a mean above zero, or one of less than what counts (one-sided t tests)."""
     mean, low, high = stats.t_interval(logs)
     tokens = source.tokens.max()
@@ -98,7 +101,7 @@ def _finding(logs: np.ndarray, source: pd.DataFrame, statistic: str) -> Finding:
         low=float(2**low),
         high=float(2**high),
         matters=stats.FLAT,
-        remark=f"Message of {tokens:g} tokens, batches of {source.batch_size.min():g}.",
+        remark=f"Message of {tokens:g} tokens, batches of {source.batch_size.min():g}. {remark}".strip(),
         replicate="question" if source.batch_size.min() == 1 else "batch",
         **evidence(source, logs, stats.inside(logs, 0.0, np.inf), stats.inside(logs, -np.inf, stats.FLAT)),
     )

@@ -160,6 +160,23 @@ def memory(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def masked(part: pd.DataFrame) -> tuple[int, int]:
+    """Of the text's batches of several questions in latency rows, how many were padded and so had a mask; and all."""
+    several = part[(part.arm == TEXT) & (part.batch_size > 1)].drop_duplicates(CELL)
+    return int((several.padded_tokens > several.context_tokens).sum()), len(several)
+
+
+def masks_sentence(part: pd.DataFrame) -> str:
+    """What a caption or remark says of padding masks in latency rows; nothing where all questions are alone."""
+    padded, count = masked(part)
+    if not count:
+        return ""
+    return (
+        f"{padded} of the text's {count} batches of several questions ({padded / count:.0%}) had a padding mask, which "
+        "costs time; messages, all equally long, never need one. "
+    )
+
+
 def arms(part: pd.DataFrame) -> list[str]:
     """The text, then messages from the longest to the shortest."""
     tokens = part.groupby("arm", sort=False).tokens.first()

@@ -83,6 +83,6 @@ def _caption(part: pd.DataFrame, bandwidth: float, missing: Sequence[str]) -> st
         "Stages of answering from the text and from messages, medians over batches (their number is n), left to the "
         "end of the answer and right until the first token. At the end of each bar the median total; in parentheses "
         "where the source has read the question anyway, which saves the hatched part. "
-        f"{link}{inference.setting(part)}"
+        f"{link}{inference.masks_sentence(part)}{inference.setting(part)}"
         f"{style.missing_sentence(missing)}"
     )

@@ -20,8 +20,9 @@ def throughput(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """Questions per second on log axes: a panel per accounting, and one for an engine that serves ready messages."""
     parts, notes = [], []
     if (rows.protocol == "latency").any():
+        timed = inference.protocol(rows, "latency")
         parts.append(inference.throughput(rows))
-        notes.append(inference.setting(inference.protocol(rows, "latency")))
+        notes.append(inference.masks_sentence(timed) + inference.setting(timed))
     if (rows.protocol == "serving").any():
         parts.append(served(rows))
         notes.append(_engine(inference.protocol(rows, "serving")))

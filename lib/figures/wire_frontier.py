@@ -21,7 +21,7 @@ NOISY = {"color": "C0", "marker": "D"}
 DOT = {"ls": "", "ms": 3, "mew": 0.5}
 FRONT = {"color": "0.1", "lw": 1.1}
 CODED = {"color": "C2", "lw": 1.1, "ls": "--"}
-LINE = 22  # characters of a line of what is said of the ring: a third of a panel
+LINE = 28  # characters of a line of what is said of the ring: two fifths of a panel
 LEVEL = {"color": "C3", "lw": 0.8, "ls": ":"}
 
 
@@ -82,7 +82,7 @@ def _mark(ax: Axes, best: pd.Series | None, size: str) -> None:
         return
     ax.vlines(best[size], best.low, best.high, color=FRONT["color"], lw=0.9, zorder=4)
     ax.plot(best[size], best.estimate, marker="o", ms=8, mfc="none", mec="0.1", mew=1, ls="", label="_smallest")
-    lines = [f"ringed: {best['name']}", _codec(best), f"{best[size]:.4g} B, {best.estimate:.1f} %", _bound(best)]
+    lines = [f"ringed: {best['name']}", _codec(best), f"{best[size]:.4g} B, {best.estimate:.1f} %", *_bound(best)]
     said = "\n".join(part for text in lines for part in textwrap.wrap(text, LINE))
     # right of the steep part of a frontier and below its flat one; over the text's lines, under all else
     place = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "zorder": 1}
@@ -93,10 +93,10 @@ def _codec(row: pd.Series) -> str:
     return row.codec + (f" with {row.scales} scales" if row.scales else "")
 
 
-def _bound(row: pd.Series) -> str:
+def _bound(row: pd.Series) -> tuple[str, str]:
     """Whether the interval's lower end is accurate enough too."""
     passes = "passes" if row.low >= wire.ENOUGH else "does not pass"
-    return f"lower bound {row.low:.1f} % {passes}"
+    return f"lower bound {row.low:.1f} %", passes
 
 
 def _legend(figure: Figure, table: pd.DataFrame) -> None:
