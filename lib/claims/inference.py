@@ -3,8 +3,8 @@
 The plan names no numbers, so what is asked is whether there is a saving at all, each time with and without what the
 source does: in the time per question at the smallest batch and in questions per second at the largest, without a link,
 and in the cache at the end of the answer. The message is the largest one of a run; of several such, that of the bridge
-named first, since more would count each question as often. Batches are the replicates, which of
-the smallest are single questions.
+named first, since more would count each question as often. Batches are the replicates, which of the smallest are single
+questions.
 """
 
 from __future__ import annotations

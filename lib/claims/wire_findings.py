@@ -194,7 +194,7 @@ def _twins(
     for _, own in part.groupby(ALIKE, dropna=False) if len(part) else ():
         plain, noisy = own[own.noise == 0], own[own.noise > 0].groupby("noise")
         found = {noise: _pair(one, plain, ours, theirs) for noise, one in noisy}
-        nearest = sorted((abs(noise - bits), noise) for noise, pair in found.items() if _seeds(pair))
+        nearest = sorted((abs(noise - bits), noise) for noise in found)
         pairs += _most_seeds([found[noise] for _, noise in nearest])[:1]
     pairs = _most_seeds(pairs)
     tables = [answers(noisy, ours) for noisy, _ in pairs] + [answers(plain, theirs) for _, plain in pairs]
