@@ -70,7 +70,8 @@ figures: $(READY)
 readme-figures: figures
 	@mkdir -p docs/img
 	@cp figures/1a3_{speedup,waterfall,quality,growth}.png figures/2a_{speedup,batch,categories}.png \
-	  figures/3a_{scaling,refinement,larger}.png figures/4a_{controls,tokens,stressors}.png docs/img/
+	  figures/3a_{scaling,refinement,larger}.png figures/4a_{controls,tokens,stressors}.png \
+	  figures/4b_{bytes,frontier,geometry}.png figures/4c_{stages,breakeven}.png docs/img/
 
 vllm: $(READY_VLLM)
 	@echo "vLLM is in .venv-vllm; runs with backend=vllm find it there"

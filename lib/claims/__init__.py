@@ -116,14 +116,15 @@ def _power(found: Finding, family: int) -> str:
     """
     if found.n < 2:
         return f"One {found.replicate} decides nothing."
+    several = found.replicate + ("es" if found.replicate.endswith("ch") else "s")
     alpha = stats.ALPHA / family  # Holm's first step; its others ask less
     power = 1 - (1 - stats.POWER) / found.together
     needed = max(stats.needed(found.spread, found.matters, alpha, power), found.enough)
     takes = f"to find {_difference(found, found.matters)} takes {needed}."
     if found.n < found.enough:
-        return f"{found.n} {found.replicate}s decide nothing; {takes}"
+        return f"{found.n} {several} decide nothing; {takes}"
     visible = _difference(found, stats.detectable(found.spread, found.n, alpha, power))
-    return f"{found.n} {found.replicate}s find a difference of {visible} in 4 of 5 cases; {takes}"
+    return f"{found.n} {several} find a difference of {visible} in 4 of 5 cases; {takes}"
 
 
 def _difference(found: Finding, value: float) -> str:
