@@ -116,15 +116,19 @@ def _power(found: Finding, family: int) -> str:
     """
     if found.n < 2:
         return f"One {found.replicate} decides nothing."
-    several = found.replicate + ("es" if found.replicate.endswith("ch") else "s")
     alpha = stats.ALPHA / family  # Holm's first step; its others ask less
     power = 1 - (1 - stats.POWER) / found.together
     needed = max(stats.needed(found.spread, found.matters, alpha, power), found.enough)
-    takes = f"to find {_difference(found, found.matters)} takes {needed}."
+    takes, counted = f"to find {_difference(found, found.matters)} takes {needed}.", several(found.n, found.replicate)
     if found.n < found.enough:
-        return f"{found.n} {several} decide nothing; {takes}"
+        return f"{counted} decide nothing; {takes}"
     visible = _difference(found, stats.detectable(found.spread, found.n, alpha, power))
-    return f"{found.n} {several} find a difference of {visible} in 4 of 5 cases; {takes}"
+    return f"{counted} find a difference of {visible} in 4 of 5 cases; {takes}"
+
+
+def several(n: int, replicate: str) -> str:
+    """13, "batch" -> "13 batches"."""
+    return f"{n} {replicate}{'' if n == 1 else 'es' if replicate.endswith('ch') else 's'}"
 
 
 def _difference(found: Finding, value: float) -> str:

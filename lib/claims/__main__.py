@@ -80,7 +80,7 @@ def _found(verdict: Verdict) -> str:
         return ""
     sign = "+" if found.unit in CHANGES else ""
     interval = f"95 % interval {found.low:{sign}.3g} to {found.high:{sign}.3g}" if found.n > 1 else "no interval"
-    return f"{found.estimate:{sign}.3g} {found.unit} ({interval}), n = {found.n} {found.replicate}{'s' * (found.n > 1)}"
+    return f"{found.estimate:{sign}.3g} {found.unit} ({interval}), n = {claims.several(found.n, found.replicate)}"
 
 
 def _about(verdict: Verdict) -> Iterator[str]:

@@ -93,7 +93,7 @@ def _crossings(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]
         colour, place = looks[row.sender]["color"], (row.pays_after, row.pays_after * plain)
         ax.plot(*place, color=colour, marker="o", ms=4.5, ls="", label=f"_pays {row.sender}", zorder=4)
         ax.annotate(
-            f"{row.pays_after:,.0f}", place, SIDES[above], textcoords="offset points", fontsize=6.5, color="0.2",
+            f"{row.pays_after:,.0f}", place, SIDES[above], textcoords="offset points", fontsize=6.5, color=colour,
             ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8},
         )  # fmt: skip
 
