@@ -204,6 +204,6 @@ def test_decay_goes_on_from_a_good_bridge(world, runs):
 
 def test_recipes_hold_every_parameter_of_training(world):
     params = world.params(steps=20, info_nce=0.2, distill=0.3, reconstruct=0.4, clip=0.5, stop=True, seed=[7])
-    params = params.model_copy(update={"info_nce_start": "training"})
+    params = params.model_copy(update={"info_nce_start": "training", "noise_bits": 5})
     made = Job.of(params).recipe()
-    assert astuple(made) == (20, 8, 0.03, 2, "muon", 0.5, 0.2, 10, 0.3, 0.4, 3, True, 7)
+    assert astuple(made) == (20, 8, 0.03, 2, "muon", 0.5, 0.2, 10, 0.3, 0.4, 5, 3, True, 7)
