@@ -32,6 +32,13 @@ def listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
+def different(seeds: list[int]) -> list[int]:
+    """Seeds that a run may have: at least one, each once, none below 0; ValueError, one sentence, for others."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"Parameter 'seed' is {seeds}; give at least one, each once, none below 0.")
+    return seeds
+
+
 class Params(BaseModel):
     """What every experiment shares; the experiment's own parameters are added by a subclass."""
 

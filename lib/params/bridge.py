@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from lib.models.registry import ModelError, resolve_name
-from lib.params.base import ParameterError, Params, listed, nearest
+from lib.params.base import ParameterError, Params, different, listed, nearest
 
 TASKS = ("arithmetic", "multihop", "gsm8k", "hotpotqa")
 KINDS = ("resampler", "linear", "mean_pool", "constant")
@@ -67,9 +67,7 @@ class Bridge(Params):
     @field_validator("seed")
     @classmethod
     def _different_seeds(cls, seeds: list[int]) -> list[int]:
-        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"Parameter 'seed' is {seeds}; give at least one, each once, none below 0.")
-        return seeds
+        return different(seeds)
 
     @field_validator("task", "kind", "optimizer", "info_nce_start", "stressor")
     @classmethod

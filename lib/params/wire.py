@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator
 
-from lib.params.base import ParameterError, Params, listed, nearest
+from lib.params.base import ParameterError, Params, different, listed, nearest
 
 CODECS = ("fp32", "fp16", "bf16", "int8", "int6", "int4", "int3", "int2")
 SCALES = ("fp32", "fp16")
@@ -38,9 +38,7 @@ class Wire(Params):
     @field_validator("seed")
     @classmethod
     def _different_seeds(cls, seeds: list[int]) -> list[int]:
-        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"Parameter 'seed' is {seeds}; give at least one, each once, none below 0.")
-        return seeds
+        return different(seeds)
 
     @field_validator("codecs", "scales")
     @classmethod
