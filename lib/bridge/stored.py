@@ -23,8 +23,6 @@ from lib.params.bridge import Bridge as Params
 
 EXPERIMENT = "4a_bridge"
 WEIGHTS, ABOUT = "bridge.safetensors", "bridge.json"
-PLANNED = ("1a_", "2c_")  # labels of the plan's own configuration, preferred among those with all fixes
-FIXED = {"info_nce", "patience", "hygiene"}  # parameters that are on in a run with all fixes
 
 
 class BridgeError(ValueError):
@@ -55,8 +53,8 @@ def save(folder: Path, made: Bridge, params: Params, models: Pair, checkpoint: s
     (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def find(name: str = "", runs_dir: str | Path | None = None) -> Path:
-    """The folder of a finished run with a bridge: by run id, by label (the newest), or the newest with all fixes.
+def find(name: str, runs_dir: str | Path | None = None) -> Path:
+    """The folder of a finished run with a bridge, by run id or by label (the newest).
 
     ParameterError, in one sentence that says what to run, where there is none.
     """
@@ -66,21 +64,11 @@ def find(name: str = "", runs_dir: str | Path | None = None) -> Path:
             f"No finished run of {EXPERIMENT} has left a bridge: run 'python -m lib.sweep {EXPERIMENT} --preset quick' "
             "first."
         )
-    if name:
-        found = [run for run in done if name in (run.dir.name, run.config["label"])]
+    found = [run for run in done if name in (run.dir.name, run.config["label"])]
+    if not found:
         known = [run.dir.name for run in done] + [run.config["label"] for run in done]
-        if not found:
-            raise ParameterError(f"No finished run or label of {EXPERIMENT} is called {name!r}; {nearest(name, known)}")
-        return found[-1].dir
-    fixed = [run for run in done if all(run.config[key] for key in FIXED) and not run.config["stressor"]]
-    fixed = [run for run in fixed if run.config["kind"] == "resampler"]
-    fixed = [run for run in fixed if run.config["label"].startswith(PLANNED)] or fixed
-    if not fixed:
-        raise ParameterError(
-            f"None of the {len(done)} finished runs of {EXPERIMENT} has all fixes on: run 'python -m lib.sweep "
-            f"{EXPERIMENT} --preset quick', or name one of the others."
-        )
-    return fixed[-1].dir
+        raise ParameterError(f"No finished run or label of {EXPERIMENT} is called {name!r}; {nearest(name, known)}")
+    return found[-1].dir
 
 
 def parameters(folder: Path) -> Params:

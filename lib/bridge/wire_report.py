@@ -10,14 +10,14 @@ from pandas.io.formats.style import Styler
 from lib.bridge import evaluation
 from lib.bridge.chosen import Chosen
 from lib.bridge.pair import Pair, encode
+from lib.figures.wire import PARTS as COLUMNS
+from lib.figures.wire_payback import BYTES_PER_PARAMETER
 from lib.metrics import breakeven, proportions
 from lib.models import wire
 from lib.params.wire import Wire
 
 DIGITS = 3
-WEIGHT = 4  # bytes of a bridge's parameter
 PARTS = ["header", "scales", "codes", "anchor", "checksum"]  # of a frame, in the order of its bytes
-COLUMNS = ["header_bytes", "scale_bytes", "code_bytes", "anchor_bytes", "checksum_bytes"]
 
 
 def example(subject: Chosen, pair: Pair, params: Wire) -> Styler:
@@ -48,7 +48,7 @@ def codecs(table: pd.DataFrame) -> pd.DataFrame:
     for (codec, scales), found in part.groupby(["codec", "scales"], sort=False):
         drop = proportions.paired_difference(list(whole.correct), list(found.correct))
         means = found[[*COLUMNS, "frame_bytes", "coded_bytes", "sqnr_db", "accuracy"]].astype(float).mean()
-        side = WEIGHT * found.bridge_parameters.iloc[0]
+        side = BYTES_PER_PARAMETER * found.bridge_parameters.iloc[0]
         repaid = breakeven.messages(side, means.frame_bytes, utf8)
         ratio = {"text / frame": utf8 / means.frame_bytes, "repaid_after": repaid} if utf8 else {}
         lost = {"drop": drop.estimate, "drop, low": drop.low, "drop, high": drop.high}
