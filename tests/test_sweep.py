@@ -11,7 +11,8 @@ from pathlib import Path
 import checkout
 import pytest
 
-from lib import presets, runs, sweep
+from lib import presets, runs
+from lib.sweep import __main__ as sweep
 from lib.console import Log, newest_line, tail
 from lib.params import ParameterError, config_hash
 

@@ -100,11 +100,13 @@ def open_run(experiment: str, namespace: Mapping[str, Any]) -> Run:
     params = resolve(experiment, _parameters(experiment, namespace))
     folder = prepare(experiment, params)
     print(f"Results go to {folder}")
+    environment = provenance.environment(getattr(params, "threads", None), getattr(params, "dtype", None))
+    write_in_one_step(folder / "env.json", json.dumps(environment, indent=1))  # here, on the machine that does the work
     return Run(experiment, params, folder)
 
 
 def prepare(experiment: str, params: Params) -> Path:
-    """The folder of a run about to start, with config.yaml and env.json in it: `run_dir` where given, else a new one.
+    """The folder of a run about to start, with config.yaml in it: `run_dir` where given, else a new one.
 
     Raises ParameterError when the run cannot be had, or `run_dir` already holds results or is for other parameters.
     """
@@ -168,11 +170,7 @@ def _adopt(experiment: str, params: Params) -> Path:
 
 
 def _describe(folder: Path, params: Params) -> Path:
-    """Write config.yaml, then env.json."""
     write_in_one_step(folder / "config.yaml", yaml.safe_dump(_stored(params), sort_keys=False, allow_unicode=True))
-    values = _stored(params)
-    environment = provenance.environment(values.get("threads"), values.get("dtype"))
-    write_in_one_step(folder / "env.json", json.dumps(environment, indent=1))
     return folder
 
 
