@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_origin
 
-import yaml
-
-from lib import paths
+from lib import paths, plain_yaml, preset_files
 from lib.params import ParameterError, Params, check_names, config_hash, nearest, resolve, schema
 
 
@@ -26,11 +24,11 @@ class Cell:
 
     experiment: str
     params: dict[str, Any]
-    devices: int | str
+    devices: int | float | str
     exclusive: bool  # it measures time, so nothing may run beside it
 
     @property
-    def gpus(self) -> int:
+    def gpus(self) -> int | float:
         """Devices this run needs; 0 = it runs on the CPU."""
         return getattr(self.resolved(), self.devices) if isinstance(self.devices, str) else self.devices
 
@@ -42,17 +40,14 @@ class Cell:
         return resolve(self.experiment, self.params)
 
 
-PRESET_KEYS = {"base", "grid", "exclude", "overrides", "gpus", "exclusive", "label"}
-
-
 def load_yaml(experiment: str) -> dict[str, Any]:
-    """The parsed `params/<experiment>.yaml`: `base`, `exclusive` and `presets`."""
+    """The parsed `params/<experiment>.yaml`: `base`, `exclusive` and `presets`; ParameterError where it is damaged."""
     schema(experiment)
     path = paths.PARAMS / f"{experiment}.yaml"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in paths.PARAMS.glob("*.yaml")))
         raise ParameterError(f"{experiment} has no presets, since there is no {path}; choose one of {shipped}.")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return preset_files.read(path)
 
 
 def cells(
@@ -84,30 +79,23 @@ def cells(
 
 def expand(experiment: str, document: Mapping[str, Any], preset: str) -> list[Cell]:
     """The full product of a preset's grid without the excluded combinations; pure."""
-    spec = document["presets"][preset] or {}
-    for key in spec:
-        if key not in PRESET_KEYS:
-            raise ParameterError(
-                f"Preset {preset!r} of {experiment} has an unknown key {key!r}; {nearest(key, PRESET_KEYS)}"
-            )
-    base = {**document.get("base", {}), **spec.get("base", {}), "preset": preset}
-    grid = spec.get("grid", {})
-    excluded = spec.get("exclude", [])
-    overrides = [_override(experiment, preset, rule) for rule in spec.get("overrides", [])]
-    gpus = spec.get("gpus", 0)
-    named = [gpus] if isinstance(gpus, str) else []
-    check_names(experiment, itertools.chain(base, grid, named, *excluded, *itertools.chain(*overrides)))
+    spec, place = preset_files.preset(experiment, document, preset), f"Preset {preset!r} of {experiment}"
+    base = {**document.get("base", {}), **spec.base, "preset": preset}
+    changed = [rule for override in spec.overrides for rule in (override.where, override.set)]
+    check_names(experiment, itertools.chain(base, spec.grid, *spec.exclude, *changed))
+    exclusive = document.get("exclusive", False) if spec.exclusive is None else spec.exclusive
     found = []
-    for values in itertools.product(*grid.values()):
-        params = {**base, **dict(zip(grid, values, strict=True))}
-        if any(_matches(params, rule) for rule in excluded):
+    for values in itertools.product(*spec.grid.values()):
+        params = {**base, **dict(zip(spec.grid, values, strict=True))}
+        if any(_matches(params, rule) for rule in spec.exclude):
             continue
-        for where, values_there in overrides:
-            params |= values_there if _matches(params, where) else {}
-        if "label" in spec:
-            params["label"] = spec["label"].format(**params)
-        exclusive = spec.get("exclusive", document.get("exclusive", False))
-        found.append(Cell(experiment, params, gpus, exclusive))
+        for override in spec.overrides:
+            params |= override.set if _matches(params, override.where) else {}
+        if spec.label:
+            params["label"] = preset_files.labelled(spec.label, params, place)
+        found.append(Cell(experiment, params, spec.gpus, exclusive))
+    if not found:
+        raise ParameterError(f"{place} excludes every cell of its grid; shorten its 'exclude'.")
     return found
 
 
@@ -116,14 +104,6 @@ def _with(cell: Cell, overrides: Mapping[str, Any]) -> Cell:
     replaced = {name for name in map(schema(cell.experiment).REPLACES.get, overrides) if name not in overrides}
     kept = {name: value for name, value in cell.params.items() if name not in replaced}
     return replace(cell, params={**kept, **overrides})
-
-
-def _override(experiment: str, preset: str, rule: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    if set(rule) != {"where", "set"}:
-        raise ParameterError(
-            f"An override of preset {preset!r} of {experiment} has {', '.join(rule)}; give it 'where' and 'set'."
-        )
-    return rule["where"], rule["set"]
 
 
 def _matches(params: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
@@ -143,8 +123,8 @@ def _assignment(experiment: str, text: str) -> tuple[str, Any]:
     if kind not in (int, bool) and get_origin(kind) is not list:
         return name, value
     try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
+        return name, plain_yaml.parse(value)
+    except plain_yaml.YamlError:
         raise ParameterError(
             f"{text!r} cannot be read; write a list as '{name}=[a, b]' and a number plainly."
         ) from None

@@ -69,7 +69,7 @@ class TestGrid:
         assert {(c.params["model"], c.params["prompts"]) for c in cells} == {("ladder-60k", 4), ("ladder-1m", 9)}
         assert len(cells) == 4
         assert "did you mean 'model'?" in complaint("misspelt override")
-        assert "give it 'where' and 'set'" in complaint("half an override")
+        assert "lacks overrides.0.set" in complaint("half an override")
 
     def test_a_preset_without_grid_is_one_cell_and_may_be_inclusive(self):
         (cell,) = presets.cells(EXPERIMENT, "plain")

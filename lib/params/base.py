@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from lib import plain_yaml
 
 NOT_HASHED = frozenset({"label", "preset", "run_dir", "runs_dir"})  # where a result lands does not change the result
 
@@ -26,8 +27,8 @@ def listed(value: Any) -> Any:
     """A list parameter as it may be typed: one value alone, or the text that papermill's -p hands a list over as."""
     if isinstance(value, str) and value.startswith("["):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
+            value = plain_yaml.parse(value)
+        except plain_yaml.YamlError:
             raise ValueError(f"{value!r} cannot be read as a list; write it as [a, b].") from None
     return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
