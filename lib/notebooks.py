@@ -20,6 +20,10 @@ class NotebookError(RuntimeError):
     """A run that failed; the message is one sentence with the place to look."""
 
 
+class KernelDied(NotebookError):
+    """A run whose kernel went without a word: killed, or out of memory. Another try may succeed."""
+
+
 def code_cells(notebook: Path, tag: str | None = None) -> list[str]:
     """The sources of a notebook's code cells, of those with `tag` where one is given."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -74,4 +78,4 @@ def execute(
         reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0][:300].rstrip(".")
         raise NotebookError(f"The run failed in cell [{error.exec_count}] with {reason}; see {target}") from None
     except DeadKernelError:
-        raise NotebookError(f"The run's kernel died, perhaps out of memory; see {folder / 'log.txt'}") from None
+        raise KernelDied(f"The run's kernel died, perhaps out of memory; see {folder / 'log.txt'}") from None

@@ -19,7 +19,7 @@ from lib.params import ParameterError, Params, check_names, config_hash, nearest
 class Cell:
     """One run of a grid: raw parameters that `resolve` accepts, and what the run needs of the machine.
 
-    `devices` is how many GPUs the run needs, or the parameter that says so.
+    `devices` is how many GPUs the run needs (0.5: half of one, beside another), or the parameter that says so.
     """
 
     experiment: str

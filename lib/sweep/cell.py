@@ -1,0 +1,96 @@
+"""What happens inside a cell's process: claim the cell, wait for the machine, execute the notebook, tell what came."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lib import notebooks, paths, runs
+from lib.notebooks import KernelDied, NotebookError
+from lib.params import ParameterError, Params, config_hash, resolve
+from lib.sweep import attempts
+
+Rerun = Literal["stale", "all"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell as it travels to its process: plain values only."""
+
+    experiment: str
+    parameters: dict[str, Any]
+    exclusive: bool
+    sweep: str  # whose it is: host and process of the sweep
+    rerun: Rerun | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    `complete`, now or meanwhile by another sweep; `failed`: its notebook or its folder says why; `died`: the process or
+    the kernel went without a word; `busy`: another sweep is at it; `stuck`: nothing can be written, for no cell.
+    """
+
+    state: Literal["complete", "failed", "died", "busy", "stuck"]
+    folder: str = ""
+    reason: str = ""
+    seconds: float | None = None  # of the work itself, without waiting for the machine
+
+
+def run_cell(job: Job, opened: Callable[[Path], None]) -> Outcome:
+    """Run one cell; `opened` is called with its run folder before anything is printed."""
+    params = resolve(job.experiment, job.parameters)
+    try:
+        attempt = attempts.Attempt(job.experiment, params)
+        with attempt.claimed() as mine:
+            if not mine:
+                return Outcome("busy")
+            if done := _meanwhile(job, params):
+                return Outcome("complete", str(done.dir), "by another sweep")
+            with attempts.machine(alone=job.exclusive):
+                return _execute(job, params, attempt, opened)
+    except ParameterError as error:
+        return Outcome("failed", reason=str(error))
+    except (runs.StorageError, OSError) as error:
+        return Outcome("stuck", reason=f"Nothing can be written: {error}")
+
+
+def _meanwhile(job: Job, params: Params) -> runs.Finished | None:
+    """The complete run that another sweep made of this cell since this one was planned."""
+    if job.rerun == "all":
+        return None
+    found = runs.complete_with(job.experiment, config_hash(params), params.runs_dir)
+    return next((run for run in reversed(found) if not (job.rerun and run.stale)), None)
+
+
+def _execute(job: Job, params: Params, attempt: attempts.Attempt, opened: Callable[[Path], None]) -> Outcome:
+    started = time.monotonic()
+    folder = runs.prepare(job.experiment, params)
+    attempt.begin(folder, job.sweep)
+    opened(folder)
+    notebook = paths.NOTEBOOKS / f"{job.experiment}.ipynb"
+    state: Literal["failed", "died"] = "failed"
+    try:
+        notebooks.execute(notebook, params, params.model_dump(mode="json"), folder, progress_bar=False)
+    except NotebookError as error:
+        reason = str(error)
+        state = "died" if isinstance(error, KernelDied) else "failed"
+    except OSError as error:
+        reason = f"The run could not write its results ({error}); free space there, and the same command goes on."
+    else:
+        reason = "" if (folder / "metrics.json").exists() else f"The notebook ended without runs.finish; see {folder}."
+    if reason:
+        attempt.fail(folder, reason)
+    else:
+        attempt.clear()
+    return Outcome(state if reason else "complete", str(folder), reason, time.monotonic() - started)
+
+
+def print_into_log(folder: Path) -> None:
+    """Send what this process prints, and libraries below Python in it, to the run's log.txt."""
+    with (folder / "log.txt").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
