@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ def plain(value: Any) -> Any:
 
 
 def write_in_one_step(path: Path, text: str) -> Path:
-    """Write a file so that a reader, and a machine that loses power, sees all of it or none."""
+    """Write a file so that a reader, and a machine that loses power, sees all of it or none; OSError leaves nothing."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
     return path

@@ -42,6 +42,7 @@ __all__ = [
     "resolve",
     "schema",
     "split_arm",
+    "stored_hash",
 ]
 
 EXPERIMENTS: dict[str, type[Params]] = {
@@ -118,6 +119,11 @@ def _sentence(cls: type[Params], error: ValidationError) -> str:
 
 def config_hash(params: Params) -> str:
     """sha256 (hex) of the canonical JSON of all parameters that can change a result."""
-    values = {k: v for k, v in params.model_dump(mode="json").items() if k not in NOT_HASHED}
+    return stored_hash(params.model_dump(mode="json"))
+
+
+def stored_hash(config: Mapping[str, Any]) -> str:
+    """`config_hash` of a complete configuration as JSON holds it, even of a version that had other parameters."""
+    values = {k: v for k, v in config.items() if k not in NOT_HASHED}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
