@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib import runs
-from lib.bridge import evaluation, stored, study
+from lib.bridge import evaluation, named, stored, study
 from lib.bridge.stored import BridgeError
 from lib.bridge.worker import Job
 from lib.params import ParameterError
@@ -46,16 +46,16 @@ def test_found_by_run_and_by_the_newest_of_a_label(world, tmp_path):
     new = leave(world, tmp_path, label="good", wire_dim=5)
     other = leave(world, tmp_path, label="other", patience=0)
     leave(world, tmp_path, complete=False, label="good", seed=[1])
-    assert stored.find("good", tmp_path) == new
-    assert stored.find("other", tmp_path) == other
-    assert stored.find(old.name, tmp_path) == old
+    assert named.run_folder("good", tmp_path) == new
+    assert named.run_folder("other", tmp_path) == other
+    assert named.run_folder(old.name, tmp_path) == old
     with pytest.raises(ParameterError, match="did you mean 'good'"):
-        stored.find("goood", tmp_path)
+        named.run_folder("goood", tmp_path)
 
 
 def test_says_what_to_run_where_there_is_none(tmp_path):
     with pytest.raises(ParameterError, match="--preset quick"):
-        stored.find("good", tmp_path)
+        named.run_folder("good", tmp_path)
 
 
 def test_refused_between_other_models(world, tmp_path):

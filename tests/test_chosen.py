@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib import presets, runs
-from lib.bridge import chosen, stored, study
+from lib.bridge import chosen, named, stored, study
 from lib.bridge.chosen import Chosen
 from lib.bridge.worker import Job
 from lib.params import ParameterError
@@ -90,10 +90,10 @@ def test_a_change_that_cannot_be_is_one_sentence(run, tmp_path):
 
 
 def test_bridges_of_other_tasks_or_models_are_not_compared(world):
-    here = Chosen(world.params())
-    chosen.same_pair([here, Chosen(world.params(soft_tokens=2))])
+    here = world.params()
+    named.same_pair([here, world.params(soft_tokens=2)])
     with pytest.raises(ParameterError, match="differ in task"):
-        chosen.same_pair([here, Chosen(world.params(task="multihop"))])
+        named.same_pair([here, world.params(task="multihop")])
 
 
 def test_a_fingerprint_tells_bridges_apart_by_any_weight(world):

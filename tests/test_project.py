@@ -123,7 +123,7 @@ DRAWN = (
     "breakeven",
 )  # no torch
 TOP = {"bench", "claims", "sweep"}  # import what they like, and nobody but each other and notebooks imports them
-PROTOCOLS = {name: {"bench", "claims"} for name in ("specdec", "mazes", "bridge")}  # of one experiment
+PROTOCOLS = {name: {"bench", "claims", "params"} for name in ("specdec", "mazes", "bridge")}  # params asks them lazily
 IMPORTERS = dict.fromkeys(TOP, TOP) | PROTOCOLS
 
 

@@ -38,7 +38,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lib import provenance
-from lib.bridge import chosen, evaluation, live_memory, serving, worker
+from lib.bridge import chosen, evaluation, live_memory, named, serving, worker
 from lib.bridge import inference_flops as flops
 from lib.bridge import inference_stages as stages
 from lib.bridge.chosen import Chosen
@@ -71,7 +71,7 @@ class Study:
 def load(params: Inference) -> Study:
     """Models, bridges and questions; ParameterError, one sentence, where they do not fit together."""
     bridges = [chosen.find(name, params.runs_dir) for name in params.bridges]
-    chosen.same_pair(bridges)
+    named.same_pair([one.params for one in bridges])
     first: Chosen = bridges[0]
     items = first.items("test", params.samples)
     if len(items) < params.samples:
@@ -80,8 +80,7 @@ def load(params: Inference) -> Study:
     setting = Setting(pair, first.task(), params.new_tokens, params.codec)
     items.sort(key=lambda item: len(prompt(pair.target, setting.task, item.question)))
     _check_context(setting, items, max(one.params.soft_tokens for one in bridges))
-    named = zip(params.bridges, bridges, strict=True)
-    arms = [Arm(TEXT), *(Arm(name, one.bridge(pair)) for name, one in named)]
+    arms = [Arm(TEXT), *(Arm(name, one.bridge(pair)) for name, one in zip(params.bridges, bridges, strict=True))]
     return Study(params, setting, arms, items, first.params.trust_remote_code)
 
 

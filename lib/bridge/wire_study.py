@@ -35,14 +35,11 @@ from lib.models import lm_coder, wire
 from lib.models.bridge import Bridge
 from lib.params.wire import Wire
 
-CHANGES = ("soft_tokens", "wire_dim", "noise_bits", "steps")  # of the bridge, where they are not 0
-
 
 def bridge_of(params: Wire) -> Chosen:
     """The bridge that a run is about; no model is loaded, but a wrong name or GSM8K file is refused."""
     geometry.prompts(params.gsm8k)
-    changes = {name: getattr(params, name) for name in CHANGES if getattr(params, name)}
-    return chosen.find(params.bridge, params.runs_dir, **changes)
+    return chosen.find(params.bridge, params.runs_dir, **params.changes)
 
 
 def run(params: Wire, subject: Chosen, pair: Pair, respond: Callable[..., None]) -> Iterator[dict[str, Any]]:

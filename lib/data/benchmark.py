@@ -53,11 +53,11 @@ def load(path: str | Path) -> list[Request]:
                     f"the id {request.id!r} is that of line {lines[request.id]} already: ids must differ"
                 )
         except BenchmarkError as error:
-            raise BenchmarkError(f"Line {number} of benchmark '{path}' cannot be used, because {error}.") from None
+            raise BenchmarkError(f"Line {number} of benchmark {str(path)!r} cannot be used, because {error}.") from None
         lines[request.id] = number
         requests.append(request)
     if not requests:
-        raise BenchmarkError(f"Benchmark '{path}' is empty: give it {EXPECTED}.")
+        raise BenchmarkError(f"Benchmark {str(path)!r} is empty: give it {EXPECTED}.")
     return requests
 
 
@@ -66,16 +66,17 @@ def _text(path: str | Path) -> str:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
         advice = f"give the path of a file with {EXPECTED}, or leave it out to use the embedded requests"
-        raise BenchmarkError(f"There is no benchmark file '{path}': {advice}.") from None
+        raise BenchmarkError(f"There is no benchmark file {str(path)!r}: {advice}.") from None
     except OSError as error:
         raise BenchmarkError(
-            f"Benchmark '{path}' cannot be read ({error.strerror}): give a file you can read."
+            f"Benchmark {str(path)!r} cannot be read ({error.strerror}): give a file you can read."
         ) from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = raw[: error.start].count(b"\n") + 1
-        raise BenchmarkError(f"Line {number} of benchmark '{path}' is not UTF-8: save the file as UTF-8.") from None
+        where = f"Line {number} of benchmark {str(path)!r}"
+        raise BenchmarkError(f"{where} is not UTF-8: save the file as UTF-8.") from None
 
 
 def _request(line: str, default_id: str) -> Request:

@@ -42,8 +42,8 @@ def read(path: str | Path | None, split: str, hub: HubSet) -> Iterator[Placed]:
         return _placed(_from_hub(hub, split), f"{hub.id} ({split})")
     place = Path(path)
     if not place.exists():
-        raise DataError(f"There is no data set '{path}': {_how_to_get(hub)}.")
-    return _placed(_from_folder(place, split), f"'{path}'") if place.is_dir() else _from_file(place)
+        raise DataError(f"There is no data set {str(path)!r}: {_how_to_get(hub)}.")
+    return _placed(_from_folder(place, split), f"{str(path)!r}") if place.is_dir() else _from_file(place)
 
 
 def text(row: dict[str, Any], field: str) -> str:
@@ -95,12 +95,12 @@ def _from_folder(folder: Path, split: str) -> Any:
         saved = datasets.load_from_disk(str(folder))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"'{folder}' is not a folder saved by `datasets`: give one that save_to_disk wrote, or a JSON file."
+            f"{str(folder)!r} is not a folder saved by `datasets`: give one that save_to_disk wrote, or a JSON file."
         ) from error
     if not isinstance(saved, datasets.DatasetDict):
         return saved  # one split, whatever it is called
     if split not in saved:
-        raise DataError(f"'{folder}' has no split {split!r} but {', '.join(saved)}: save that split too.")
+        raise DataError(f"{str(folder)!r} has no split {split!r} but {', '.join(saved)}: save that split too.")
     return saved[split]
 
 
@@ -108,11 +108,11 @@ def _from_file(path: Path) -> Iterator[Placed]:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"'{path}' cannot be read ({error.strerror}): give a file you can read.") from None
+        raise DataError(f"{str(path)!r} cannot be read ({error.strerror}): give a file you can read.") from None
     except UnicodeDecodeError:
-        raise DataError(f"'{path}' is not UTF-8: save it as UTF-8.") from None
+        raise DataError(f"{str(path)!r} is not UTF-8: save it as UTF-8.") from None
     if not content.strip():
-        raise DataError(f"'{path}' is empty: give it one JSON object per row.")
+        raise DataError(f"{str(path)!r} is empty: give it one JSON object per row.")
     return _list(content, path) if content.lstrip().startswith("[") else _lines(content, path)
 
 
@@ -120,13 +120,13 @@ def _lines(content: str, path: Path) -> Iterator[Placed]:
     # Not splitlines(): it also splits at U+2028 and the like, which may stand inside a JSON string.
     for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
-            place = f"line {number} of '{path}'"
+            place = f"line {number} of {str(path)!r}"
             yield place, _object(_parsed(line, place), place)
 
 
 def _list(content: str, path: Path) -> Iterator[Placed]:
-    for number, row in enumerate(_parsed(content, f"'{path}'"), 1):
-        place = f"row {number} of '{path}'"
+    for number, row in enumerate(_parsed(content, f"{str(path)!r}"), 1):
+        place = f"row {number} of {str(path)!r}"
         yield place, _object(row, place)
 
 

@@ -83,6 +83,8 @@ def resolve(experiment: str, raw: Mapping[str, Any]) -> Params:
     """
     cls = schema(experiment)
     check_names(experiment, raw)
+    for name, value in raw.items():
+        _check_text(name, value)
     try:
         return cls.model_validate(own_names(experiment, raw))
     except ValidationError as error:
@@ -100,6 +102,27 @@ def own_names(experiment: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _check_text(name: str, value: Any) -> None:
+    """ParameterError for a text, alone or in a list, that no file and no file's name can hold."""
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(text, str) and ("\0" in text or not _is_unicode(text)):
+            raise ParameterError(f"Parameter {name!r} is {_shown(text)}, which is no text in UTF-8; type it anew.")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, or a byte of another encoding typed in a terminal
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """A wrong value as Python writes it, shortened."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def _sentence(cls: type[Params], error: ValidationError) -> str:
     """The first complaint of pydantic as one sentence with the parameter, the value and what to type."""
     first = error.errors()[0]
@@ -108,11 +131,11 @@ def _sentence(cls: type[Params], error: ValidationError) -> str:
     name, value = str(first["loc"][0]), first["input"]
     expected = first["msg"].removeprefix("Input should be ")
     expected = expected.replace("a valid integer", "a whole number").replace("a valid ", "a ")
-    sentence = f"Parameter {name!r} is {value!r} but should be {expected}"
+    sentence = f"Parameter {name!r} is {_shown(value)} but should be {expected}"
     if first["type"] == "string_type" and isinstance(value, int | float):
         return f"{sentence}; papermill reads -p values as numbers where it can, so type -r {name} {value}."
     if first["type"] == "list_type" and isinstance(value, str | int):
-        items = ", ".join(re.findall(r"[\w@.-]+", str(value)))
+        items = ", ".join(re.findall(r"[\w@.-]+", str(value)))[:100]
         return f"{sentence}; type -y '{name}: [{items}]' to papermill, or --set '{name}=[{items}]' to the sweep."
     return f"{sentence} ({cls.model_fields[name].description})."
 

@@ -1,6 +1,7 @@
 """What the parameters of every experiment share, and the sentence that a wrong one ends in."""
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
@@ -31,6 +32,14 @@ def listed(value: Any) -> Any:
         except plain_yaml.YamlError:
             raise ValueError(f"{value!r} cannot be read as a list; write it as [a, b].") from None
     return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
+def local(path: str, name: str) -> str:
+    """The absolute path of a file or folder that is there; ValueError, one sentence, for any other."""
+    place = os.path.realpath(os.path.expanduser(path))  # os.path, because pathlib raises for a name too long
+    if not os.path.exists(place):
+        raise ValueError(f"There is no file or folder {path!r}; give one, or leave {name!r} empty.")
+    return place
 
 
 def different(seeds: list[int]) -> list[int]:
@@ -64,6 +73,12 @@ class Params(BaseModel):
         A sweep leaves such a cell out and says so.
         """
         return None
+
+    def check_named(self) -> None:
+        """Raise ParameterError where what the parameters name, such as a bridge or a data set, is not there.
+
+        Asked before a run starts and never when an old one is read; nothing is loaded.
+        """
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:

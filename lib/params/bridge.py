@@ -1,13 +1,13 @@
 """The parameters of 4a: which bridge is trained between which models, on what, with which of the fixes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from lib.models.registry import ModelError, resolve_name
-from lib.params.base import ParameterError, Params, different, listed, nearest
+from lib.params import rows
+from lib.params.base import ParameterError, Params, different, listed, local, nearest
 
 TASKS = ("arithmetic", "multihop", "gsm8k", "hotpotqa")
 KINDS = ("resampler", "linear", "mean_pool", "constant")
@@ -95,9 +95,7 @@ class Bridge(Params):
     def _from_anywhere(cls, path: str, info: Any) -> str:
         if path and info.data.get("task") in ("arithmetic", "multihop"):
             raise ValueError(f"The task {info.data['task']!r} is generated and reads no data; leave 'data' empty.")
-        if path and not Path(path).expanduser().exists():
-            raise ValueError(f"There is no file or folder {path!r}; give one, or leave 'data' empty for the hub.")
-        return str(Path(path).expanduser().resolve()) if path else path
+        return local(path, "data") if path else path
 
     @field_validator("source", "target")
     @classmethod
@@ -141,6 +139,11 @@ class Bridge(Params):
     def modules(self) -> tuple[str, ...]:
         """What makes the trained pair, which the notebook's imports do not show."""
         return ("lib.models.bridge_pair",) if "bridge-" in self.source + self.target else ()
+
+    def check_named(self) -> None:
+        """Whether the local data set can be read."""
+        if self.data:
+            rows.check(self.task, self.data)
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:

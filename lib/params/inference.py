@@ -84,3 +84,9 @@ class Inference(Params):
     def modules(self) -> tuple[str, ...]:
         """What makes the trained pair, which the notebook's imports do not show."""
         return ("lib.models.bridge_pair",)
+
+    def check_named(self) -> None:
+        """Whether there are such bridges, all of one pair and task."""
+        from lib.bridge import named
+
+        named.same_pair([named.find(name, self.runs_dir)[0] for name in self.bridges])

@@ -1,8 +1,8 @@
 """The parameters of 2a: one method of drafting on one model and engine, against the baseline of the same engine."""
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -25,7 +25,7 @@ ENGINE = (
 
 
 @lru_cache(maxsize=16)  # a sweep resolves every cell several times
-def _check_benchmark(file: Path, changed: int) -> None:
+def _check_benchmark(file: str, changed: int) -> None:
     """Raise the ValueError that names what is wrong with a benchmark file; `changed` is when it was last written."""
     from lib.data import benchmark
 
@@ -120,9 +120,9 @@ class SpecDec(Params):
     def _readable(cls, path: str) -> str:
         if not path:
             return ""
-        file = Path(path).expanduser().resolve()
-        _check_benchmark(file, file.stat().st_mtime_ns if file.is_file() else 0)
-        return str(file)
+        file = os.path.realpath(os.path.expanduser(path))  # os.path, because pathlib raises for a name too long
+        _check_benchmark(file, os.stat(file).st_mtime_ns if os.path.isfile(file) else 0)
+        return file
 
     @field_validator("batch_sizes")
     @classmethod

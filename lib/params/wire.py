@@ -1,15 +1,16 @@
 """The parameters of 4b: whose messages are sent, in which codecs, and what they are compared with."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, field_validator
 
-from lib.params.base import ParameterError, Params, different, listed, nearest
+from lib.params import rows
+from lib.params.base import ParameterError, Params, different, listed, local, nearest
 
 CODECS = ("fp32", "fp16", "bf16", "int8", "int6", "int4", "int3", "int2")
 SCALES = ("fp32", "fp16")
+CHANGES = ("soft_tokens", "wire_dim", "noise_bits", "steps")  # of the bridge, where they are not 0
 COMPARED = ("test", "group")
 
 
@@ -61,9 +62,7 @@ class Wire(Params):
     @field_validator("gsm8k")
     @classmethod
     def _a_file(cls, path: str) -> str:
-        if path and not Path(path).expanduser().exists():
-            raise ValueError(f"There is no file or folder {path!r}; give one, or leave 'gsm8k' empty.")
-        return str(Path(path).expanduser().resolve()) if path else path
+        return local(path, "gsm8k") if path else path
 
     def folder_label(self) -> str:
         """The label, or else the bridge and what is changed of it."""
@@ -74,6 +73,19 @@ class Wire(Params):
     def modules(self) -> tuple[str, ...]:
         """What makes the trained pair, which the notebook's imports do not show."""
         return ("lib.models.bridge_pair",)
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """What is changed of the bridge."""
+        return {name: getattr(self, name) for name in CHANGES if getattr(self, name)}
+
+    def check_named(self) -> None:
+        """Whether there is such a bridge, and the local data set can be read."""
+        from lib.bridge import named
+
+        named.find(self.bridge, self.runs_dir, **self.changes)
+        if self.gsm8k:
+            rows.check("gsm8k", self.gsm8k)
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:
