@@ -118,7 +118,7 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, bos: bool = True, chat: bool = False) -> Iterator[World]:
+def world(folder: Path, bos: bool = True, chat: bool = False, device: str = "cpu") -> Iterator[World]:
     """A pair in `folder`: a Llama that reads words and a narrower Qwen2 that reads pieces."""
     source = save(folder / "source", "llama", "words", width=40, chat=chat, seed=1)
     target = save(folder / "target", "qwen2", "pieces", bos=bos, chat=chat, seed=2)
@@ -128,4 +128,4 @@ def world(folder: Path, bos: bool = True, chat: bool = False) -> Iterator[World]
         for name in ("arithmetic", "multihop"):
             patch.setitem(TASKS, name, replace(TASKS[name], max_new_tokens=LIMIT))
         torch.set_num_threads(1)
-        yield World(folder, source, target, pair.load(source, target, 0.5, device="cpu"))
+        yield World(folder, source, target, pair.load(source, target, 0.5, device=device))

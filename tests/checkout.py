@@ -17,7 +17,8 @@ from lib.params import Scaling
 WORK = """\
 import os, sys, threading
 
-run.measure(model=run.params.model, python=sys.executable, threads=os.environ["OMP_NUM_THREADS"])
+devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+run.measure(model=run.params.model, python=sys.executable, threads=os.environ["OMP_NUM_THREADS"], devices=devices)
 print("to stdout")
 print("half a bar\\rwhole bar", file=sys.stderr)
 if run.params.seed == 13 and run.params.model == "ladder-60k":

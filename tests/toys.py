@@ -76,7 +76,7 @@ def tiny_head(target: PreTrainedModel) -> nn.Module:
     config = LlamaConfig(
         hidden_size=hidden, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, attention_bias=True
     )
-    return EagleHead(config, target).eval()
+    return EagleHead(config, target).eval().to(target.device)
 
 
 @dataclass
