@@ -55,8 +55,8 @@ def load(folder: Path, models: Pair) -> Stored:
     if about["models"] != _models(models):
         was = about["params"]
         raise BridgeError(
-            f"The bridge in {folder} was trained between other weights ({was.get('source')} and {was.get('target')}): load "
-            "those models, or train a bridge between these."
+            f"The bridge in {folder} was trained between other weights ({was.get('source')} and {was.get('target')}): "
+            "load those models, or train a bridge between these."
         )
     params = resolve(named.EXPERIMENT, about["params"])
     try:
