@@ -13,9 +13,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import provenance, runs
+from lib import paths, provenance, runs
 from lib.params import ParameterError, config_hash, resolve
 from lib.records import plain
+from lib.runs import writing
 
 EXPERIMENT = "1a3_scaling"
 BASIC = {"arms": ["naive", "eab"], "prompts": 2}
@@ -23,7 +24,7 @@ BASIC = {"arms": ["naive", "eab"], "prompts": 2}
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.paths, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
     monkeypatch.setattr(provenance, "environment", lambda *_: {"git": {"commit": "c" * 40, "dirty": False}})
     monkeypatch.setattr(provenance, "source_hash", lambda *_: "source one")
 
@@ -93,7 +94,7 @@ class TestWriting:
             def now(cls, tz=None):
                 return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
-        monkeypatch.setattr(runs, "datetime", Frozen)
+        monkeypatch.setattr(writing, "datetime", Frozen)
         folders = {complete() for _ in range(3)}
         assert len(folders) == 3
         assert all("_20260102_030405_" in folder.name for folder in folders)

@@ -1,0 +1,157 @@
+"""Complete runs as they are read back: whole ones only, and of several with one configuration the one that counts.
+
+A run is its folder with a metrics.json in it (`checking` says when it is whole); one that is damaged, foreign or of
+another version is named in a warning and left out. Hidden folders are no runs: sweeps and imports keep their own files
+in them. Of several runs of one configuration, one made by today's source counts before
+a stale one, then the one that finished last: a clock set back between two runs cannot bring an old result back.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib import provenance
+from lib.params import schema
+from lib.runs.checking import Damaged, check, parsed
+from lib.runs.folder import HASH_DIGITS, RunWarning, StorageError, experiment_folder, named_hash
+
+if TYPE_CHECKING:  # pandas takes half a second to import; opening a run does not need it
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete run as read back: its folder, its metrics.json, and whether its source has changed since."""
+
+    dir: Path
+    metrics: dict[str, Any]
+    stale: bool
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved parameters; lists as tuples, so that a column of them can be grouped by."""
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in self.metrics["config"].items()}
+
+    @property
+    def ended(self) -> datetime:
+        """When the run was finished, by the clock of its machine."""
+        return datetime.fromisoformat(self.metrics["finished"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of measurements.jsonl, null as NaN; ValueError for a line that is not a JSON object."""
+        text = (self.dir / "measurements.jsonl").read_bytes().decode()
+        rows = [parsed(line) for line in text.removesuffix("\n").split("\n")] if text else []
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is not a row")
+        return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+
+
+def finished(experiment: str, runs_dir: str | Path | None = None) -> list[Finished]:
+    """The complete run of each configuration that counts, oldest first; damaged folders are warned about and left out.
+
+    StorageError where the experiment's folder is there and cannot be listed.
+    """
+    counting: dict[str, Finished] = {}
+    for run in sorted(_complete(experiment, _folders(experiment, runs_dir)), key=_weight):
+        counting[run.metrics["config_hash"]] = run
+    return sorted(counting.values(), key=lambda run: run.ended)
+
+
+def complete_with(experiment: str, config_hash: str, runs_dir: str | Path | None = None) -> list[Finished]:
+    """Every complete run of one configuration, the one that counts last.
+
+    Only folders that can hold one are read: those whose name ends in the hash's first digits, and those whose name was
+    chosen freely (by `run_dir`), since it says nothing. A folder named after another configuration is none of this one:
+    no run is written into such a folder, and `finished` refuses it too.
+    """
+    names = None, config_hash[:HASH_DIGITS]
+    folders = (folder for folder in _folders(experiment, runs_dir) if named_hash(folder.name) in names)
+    found = (run for run in _complete(experiment, folders) if run.metrics["config_hash"] == config_hash)
+    return sorted(found, key=_weight)
+
+
+def load(experiment: str, runs_dir: str | Path | None = None) -> "pd.DataFrame":
+    """Every measurement row of the finished runs, one configuration once.
+
+    Columns: `run` (folder name), `stale`, the parameters, and what the row holds; a row's own value wins over the
+    parameter of the same name (an arm with a threshold of its own, say).
+    """
+    table = []
+    for run in finished(experiment, runs_dir):
+        try:
+            rows = run.rows()
+        except (OSError, ValueError) as error:
+            _warn(run.dir, Damaged(f"measurements.jsonl cannot be read ({error})"))
+            continue
+        about = {"run": run.dir.name, "stale": run.stale, **run.config}
+        table += [about | row for row in rows]
+    return _frame(experiment, table)
+
+
+def summaries(experiment: str, runs_dir: str | Path | None = None) -> "pd.DataFrame":
+    """One row per finished run, from metrics.json alone: `run`, `stale`, `commit`, the parameters, the summary."""
+    table = [
+        {"run": r.dir.name, "stale": r.stale, "commit": r.metrics.get("commit"), **r.config, **r.metrics["summary"]}
+        for r in finished(experiment, runs_dir)
+    ]
+    return _frame(experiment, table)
+
+
+def _frame(experiment: str, table: list[dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(table) if table else pd.DataFrame(columns=["run", "stale", *schema(experiment).model_fields])
+
+
+def _weight(run: Finished) -> tuple[bool, datetime, str]:
+    """Of the runs of one configuration, the one with the most weight counts."""
+    return not run.stale, run.ended, run.dir.name
+
+
+def _folders(experiment: str, runs_dir: str | Path | None) -> list[Path]:
+    parent = experiment_folder(experiment, runs_dir)
+    try:
+        return [parent / name for name in os.listdir(parent) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(
+            f"The runs in {parent} cannot be listed ({error.strerror}): make it a folder you may read, or name another "
+            "place with --runs-dir DIR."
+        ) from error
+
+
+def _complete(experiment: str, folders: Iterable[Path]) -> Iterator[Finished]:
+    """The undamaged complete runs among the folders, in their order."""
+    for folder in folders:
+        try:
+            metrics = check(folder, experiment)
+        except (FileNotFoundError, NotADirectoryError):  # not complete, or not a run at all
+            continue
+        except Damaged as problem:
+            _warn(folder, problem)
+        except OSError as error:
+            name = Path(error.filename or "metrics.json").name
+            advice = "make it readable, or delete the folder and run the sweep again"
+            _warn(folder, Damaged(f"{name} cannot be read ({error.strerror})", advice))
+        else:
+            yield Finished(folder, metrics, _is_stale(experiment, metrics))
+
+
+def _is_stale(experiment: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether the source behind the run has changed; a configuration that can no longer be read counts as changed."""
+    try:
+        modules = schema(experiment).model_construct(**metrics["config"]).modules()
+    except (ValueError, AttributeError, TypeError, LookupError):
+        return True
+    return provenance.source_hash(experiment, modules) != metrics["source_hash"]
+
+
+def _warn(folder: Path, problem: Damaged) -> None:
+    message = f"Run folder {folder} is left out because {problem}; {problem.advice}."
+    warnings.warn(message, RunWarning, stacklevel=1)  # always from here, so that each folder is named once
