@@ -122,7 +122,7 @@ DRAWN = (
     "proportions",
     "breakeven",
 )  # no torch
-TOP = {"bench", "claims", "sweep"}  # import what they like, and nobody but each other and notebooks imports them
+TOP = {"bench", "claims", "plan", "sweep"}  # import what they like; only each other and notebooks import them
 PROTOCOLS = {name: {"bench", "claims", "params"} for name in ("specdec", "mazes", "bridge")}  # params asks them lazily
 IMPORTERS = dict.fromkeys(TOP, TOP) | PROTOCOLS
 
