@@ -23,37 +23,12 @@ help:
 	@echo "make figures   draw the figures again from runs/"
 	@echo "make vllm      an environment of its own with vLLM, for speculative decoding on the engine people deploy"
 
-# The first figure, of the smallest model alone, comes while the larger ones still have to run.
 demo: $(READY)
-	@$(BIN)/python -m lib.models.ladder
-	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick --only model=ladder-60k
-	@$(BIN)/python -m lib.figures
-	@$(BIN)/python -m lib.sweep 1a3_scaling --preset quick
-	@$(BIN)/python -m lib.bench growth --model ladder-160k --budget 30 --repeats 1
-	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
-	@$(BIN)/python -m lib.sweep 2a_specdec --preset quick
-	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset quick --jobs 2
-	@$(BIN)/python -m lib.models.ladder bridge-source bridge-target
-	@$(BIN)/python -m lib.sweep 4a_bridge --preset quick --jobs 2
-	@$(BIN)/python -m lib.sweep 4b_wire --preset quick --jobs 2
-	@$(BIN)/python -m lib.sweep 4c_inference --preset quick
-	@$(BIN)/python -m lib.figures
-	@$(BIN)/python -m lib.claims
+	@$(BIN)/python -m lib.plan demo
 	$(ACTIVATE)
 
 standard: $(READY)
-	@$(BIN)/python -m lib.models.ladder
-	@$(BIN)/python -m lib.sweep 1a3_scaling --preset standard
-	@$(BIN)/python -m lib.bench growth
-	@$(BIN)/python -m lib.models.ladder --heads ladder-1m+copyedit ladder-3m
-	@$(BIN)/python -m lib.sweep 2a_specdec --preset standard
-	@$(BIN)/python -m lib.sweep 3a_poh_scaling --preset standard --jobs 2
-	@$(BIN)/python -m lib.models.ladder bridge-source bridge-target
-	@$(BIN)/python -m lib.sweep 4a_bridge --preset standard --jobs 2
-	@$(BIN)/python -m lib.sweep 4b_wire --preset standard --jobs 2
-	@$(BIN)/python -m lib.sweep 4c_inference --preset standard
-	@$(BIN)/python -m lib.figures
-	@$(BIN)/python -m lib.claims
+	@$(BIN)/python -m lib.plan standard
 
 test: $(READY_DEV)
 	$(ACTIVATE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_origin
 
 from lib import paths, plain_yaml, preset_files
-from lib.params import ParameterError, Params, check_names, config_hash, nearest, resolve, schema
+from lib.params import EXPERIMENTS, ParameterError, Params, check_names, config_hash, nearest, resolve, schema
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_yaml(experiment: str) -> dict[str, Any]:
     schema(experiment)
     path = paths.PARAMS / f"{experiment}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in paths.PARAMS.glob("*.yaml")))
+        shipped = ", ".join(sorted(p.stem for p in paths.PARAMS.glob("*.yaml") if p.stem in EXPERIMENTS))
         raise ParameterError(f"{experiment} has no presets, since there is no {path}; choose one of {shipped}.")
     return preset_files.read(path)
 

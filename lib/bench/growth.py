@@ -81,6 +81,7 @@ def command(
     budget: Annotated[
         float, typer.Option(min=1, help="seconds of timed passes; points beyond it are listed as skipped")
     ] = 150,
+    runs_dir: Annotated[str, typer.Option(help="put the run here instead of runs/")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on the last line")] = False,
 ) -> None:
     """Cost against N, P, L and prompts decoded together, one at a time around N=20, P=200, L=30; stop ids are off.
@@ -90,8 +91,8 @@ def command(
     """
     quick = next(cell.params for cell in presets.cells("1a3_scaling", "quick"))
     arms = list(ARMS)
-    raw = quick | {"model": model, "prompts": 1, "repeats": repeats, "arms": arms, "preset": "", "label": ""}
-    run = runs.open_run("bench/growth", raw)
+    own = {"model": model, "prompts": 1, "repeats": repeats, "arms": arms, "preset": "", "label": ""}
+    run = runs.open_run("bench/growth", quick | own | {"runs_dir": runs_dir})
     rows = measure(run, budget)
     for axis, part in rows.groupby("axis", sort=False):
         seconds = part.pivot_table(index="arm", columns="value", values="wall_s", aggfunc="median")
