@@ -1,7 +1,8 @@
 """Whether a run folder holds what its metrics.json says, byte counts, configuration and all.
 
-Any folder may turn up among the runs: cut off by a full disk, edited, copied from elsewhere, of another version. Nothing
-in it is trusted before it is compared; what is wrong is said in words that fit what to do about it.
+Any folder may turn up among the runs: cut off by a full disk, edited, copied from elsewhere, of another version.
+Nothing in it is trusted before it is compared; what is wrong is said in words that fit what to do about it. Paths are
+plain strings here, because ten thousand runs are checked before the first figure is drawn.
 """
 
 import hashlib
@@ -46,14 +47,14 @@ def check(folder: Path, experiment: str) -> dict[str, Any]:
     Raises FileNotFoundError (or NotADirectoryError) where there is none, so that the folder is no complete run, another
     OSError where it cannot be read, and Damaged where it or a file beside it is not as the run left it.
     """
-    metrics = _described(_content(folder / "metrics.json"))
+    metrics = _described(_content(os.path.join(folder, "metrics.json")))
     if metrics["experiment"] != experiment:
         raise Damaged(f"it is a run of {metrics['experiment']!r}", "move it to the runs of that experiment")
     if named_hash(folder.name) not in (None, metrics["config_hash"][:HASH_DIGITS]):
         raise Damaged("its name has the hash of another configuration than its metrics.json")
-    for name in ("config.yaml", "env.json", *RECORDS):
-        _check_file(folder / name, metrics["bytes"].get(name))
-    _check_config(folder / "config.yaml", metrics)
+    for name in ("env.json", *RECORDS):
+        _check_file(os.path.join(folder, name), metrics["bytes"].get(name))
+    _check_config(os.path.join(folder, "config.yaml"), metrics)
     return metrics
 
 
@@ -86,21 +87,25 @@ def _check_version(metrics: Any) -> None:
         raise Damaged(f"it was written by an older version of Recount (schema {version})", advice)
 
 
-def _check_file(path: Path, size: int | None) -> None:
+def _check_file(path: str, size: int | None) -> None:
     """Damaged unless the file is there, a plain file, and of `size` bytes where the run vouched for that."""
+    name = os.path.basename(path)
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        raise Damaged(f"{path.name} is missing") from None
+        raise Damaged(f"{name} is missing") from None
     if not stat.S_ISREG(found.st_mode):
-        raise Damaged(f"{path.name} is not a file")
+        raise Damaged(f"{name} is not a file")
     if size is not None and found.st_size != size:
-        raise Damaged(f"{path.name} is not the file of {size} bytes that the run wrote")
+        raise Damaged(f"{name} is not the file of {size} bytes that the run wrote")
 
 
-def _check_config(path: Path, metrics: Mapping[str, Any]) -> None:
+def _check_config(path: str, metrics: Mapping[str, Any]) -> None:
     """Damaged unless config.yaml means the configuration that metrics.json repeats; how it is written may differ."""
-    content = _content(path)
+    try:
+        content = _content(path)
+    except FileNotFoundError:
+        raise Damaged("config.yaml is missing") from None
     if hashlib.sha256(content).hexdigest() == metrics.get("config_sha256"):
         return
     try:
@@ -111,11 +116,11 @@ def _check_config(path: Path, metrics: Mapping[str, Any]) -> None:
         raise Damaged("config.yaml holds other parameters than metrics.json")
 
 
-def _content(path: Path) -> bytes:
+def _content(path: str) -> bytes:
     """The bytes of a plain file of sensible size, so that a pipe never blocks, nor a giant fills the memory."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-        raise Damaged(f"{path.name} is not a file that a run wrote")
+        raise Damaged(f"{os.path.basename(path)} is not a file that a run wrote")
     with open(path, "rb") as file:
         return file.read()
 
