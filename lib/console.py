@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+import typer
 from tqdm import tqdm
 
 from lib.params import ParameterError
@@ -21,13 +22,30 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor movements
 PRINT_EVERY = 15.0  # seconds between lines where nothing can be redrawn, such as a CI log
 
 
-def run(app: Callable[[], object], *also: type[Exception]) -> None:
-    """Run a command-line app: a wrong parameter, or one of `also`, ends it with one sentence and no traceback."""
+def command(app: typer.Typer, *also: type[Exception]) -> None:
+    """Run a command line as `run` does; one that cannot be parsed ends with one sentence too, and exit code 2."""
+    run(lambda: _parsed(app), *also)
+
+
+def run(work: Callable[[], object], *also: type[Exception]) -> None:
+    """Do the work of a command: a wrong parameter, or one of `also`, ends it with one sentence and no traceback."""
     plain_warnings()
     try:
-        app()
+        work()
     except (ParameterError, *also) as error:
         sys.exit(f"Error: {error}")
+
+
+def _parsed(app: typer.Typer) -> None:
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        reason = " ".join(error.format_message().split()).replace("Value error, ", "").removesuffix(".")
+        advice = "" if reason.endswith("?") else "; type --help after the command to see what it takes."
+        print(f"Error: {reason}{advice}", file=sys.stderr)
+        code = 2
+    if code:
+        sys.exit(code)
 
 
 class Log:

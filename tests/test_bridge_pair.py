@@ -380,7 +380,7 @@ def test_the_pair_is_trained_side_by_side(monkeypatch):
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(names, heads, sentence):
-    with pytest.raises(SystemExit, match=re.escape(sentence)):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
         ladder_cli.main(names, heads, 1)
 
 

@@ -8,7 +8,7 @@ from lib import console
 from lib.bench import bridge, growth, mazes, sampling, specdec, threshold, wire
 from lib.models.registry import ModelError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command("sampling")(sampling.command)
 app.command("bridge")(bridge.command)
 app.command("growth")(growth.command)
@@ -24,7 +24,7 @@ def explain() -> None:
 
 
 def main() -> None:
-    console.run(app, ModelError)
+    console.command(app, ModelError)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def _about(verdict: Verdict) -> Iterator[str]:
 
 
 def main() -> None:
-    console.run(app)
+    console.command(app)
 
 
 if __name__ == "__main__":

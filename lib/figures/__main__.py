@@ -77,7 +77,7 @@ def benchmark_rows(experiment: str, runs_dir: Path | None) -> pd.DataFrame:
 
 
 def main() -> None:
-    console.run(app)
+    console.command(app)
 
 
 if __name__ == "__main__":

@@ -50,4 +50,4 @@ def show(
 
 
 if __name__ == "__main__":
-    console.run(app)
+    console.command(app)

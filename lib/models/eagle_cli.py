@@ -8,7 +8,7 @@ import typer
 from lib import console
 from lib.models.registry import ModelError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command()
@@ -40,4 +40,4 @@ def convert(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence."""
-    console.run(app, ModelError, ValueError)
+    console.command(app, ModelError, ValueError)

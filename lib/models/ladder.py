@@ -226,6 +226,7 @@ def save(place: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFas
 
 
 if __name__ == "__main__":
+    from lib import console
     from lib.models.ladder_cli import app
 
-    app()
+    console.command(app, ValueError, RuntimeError)

@@ -21,7 +21,7 @@ from lib.models import bridge_pair, eagle_training, ladder, skills
 
 HEAD_SECONDS = 75  # expected CPU seconds of an EAGLE head
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def trainer(name: str) -> ModuleType:
@@ -138,15 +138,13 @@ def main(
     folder (or in RECOUNT_CACHE) and are trained again only when their recipe, their text or torch changes.
     """
     wanted = names or ladder.QUICK
+    for name in wanted:
+        trainer(name).folder(name)
+        if heads and trainer(name) is bridge_pair:
+            raise ValueError(f"{name} has no EAGLE head, only rungs of the ladder do: train it without --heads.")
     try:
-        for name in wanted:
-            trainer(name).folder(name)
-            if heads and trainer(name) is bridge_pair:
-                raise ValueError(f"{name} has no EAGLE head, only rungs of the ladder do: train it without --heads.")
         train_all(wanted, jobs, heads)
         print(table(wanted))
-    except (ValueError, RuntimeError) as error:
-        raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         print("\nInterrupted: finished models are cached, nothing half-trained is left.", file=sys.stderr)
         raise SystemExit(130) from None

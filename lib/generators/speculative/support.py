@@ -105,4 +105,4 @@ def _print(rows: list[dict[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    console.run(app)
+    console.command(app)
