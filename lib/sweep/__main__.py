@@ -73,6 +73,9 @@ def main(
     folder = str(Path(runs_dir).expanduser().resolve()) if runs_dir else ""
     try:
         tasks = plan(presets.cells(experiment, preset, only or (), skip or (), set_ or ()), folder)
+        for task in tasks:
+            if task.done is None:
+                task.params.check_named()
         if dry_run or status:
             print(f"{table(tasks)}\n{total(tasks, rerun)}")
             return

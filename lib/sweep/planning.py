@@ -69,8 +69,6 @@ def plan(cells: list[Cell], runs_dir: str = "") -> list[Task]:
         for cell in (c for c in cells if c.experiment == experiment):
             params = cell.resolved().model_copy(update={"runs_dir": runs_dir})
             key = config_hash(params)
-            if key not in done:
-                params.check_named()
             note = notes.get(key)
             claimed = note is not None and attempts.Attempt(experiment, params).is_claimed()
             tasks.append(Task(cell, params, done.get(key), note, claimed, expected(params)))
