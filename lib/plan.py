@@ -2,9 +2,9 @@
 
 A plan of `params/plans.yaml` is a list of stages, each a command of this package, in order of priority. Every stage is
 checked before the first one starts; then each has the terminal to itself, in a process of its own. A stage that fails
-does not keep the later ones from running, since what they need of it may be complete; a mistake in a command and Ctrl-C
-stop the plan. At the end stand what became of each stage and how to go on. A plan remembers nothing: its commands keep
-what is done, so a plan that was stopped goes on when it is started again.
+does not keep the later ones from running, since what they need of it may be complete; Ctrl-C does, and so does a
+mistake in a command. At the end stand what became of each stage and how to go on. A plan remembers nothing: its
+commands keep what is done, so a plan that was stopped goes on when it is started again.
 """
 
 import itertools
@@ -75,7 +75,7 @@ class Stage(BaseModel):
         try:
             asked = typer.main.get_command(sweep.app).make_context("sweep", self.line(options)[2:]).params
         except typer.TyperException as error:
-            raise ParameterError(f"Stage {self.name!r} is no sweep that can be run. {error}") from None
+            raise ParameterError(f"Stage {self.name!r} is no sweep that can be run. {error.format_message()}") from None
         filters = (asked[name] or () for name in ("only", "skip", "set_"))
         return planning.plan(presets.cells(asked["experiment"], asked["preset"], *filters), asked["runs_dir"])
 
@@ -132,7 +132,7 @@ def check(plan: Plan, options: Options) -> list[list[Task]]:
 
 
 def run(plan: Plan, options: Options) -> list[Result]:
-    """Run the stages until the end, or until one was stopped or mistaken; a result for each, in order."""
+    """Run the stages to the end, or until one stops the plan; a result for each, in order."""
     results: list[Result] = []
     for place, stage in enumerate(plan.stages, 1):
         typer.secho(f"\n[{place} of {len(plan.stages)}] {stage.name}", bold=True)
@@ -140,9 +140,17 @@ def run(plan: Plan, options: Options) -> list[Result]:
         started = time.monotonic()
         code = _execute([sys.executable, *stage.line(options)])
         results.append(Result(stage, code, time.monotonic() - started))
-        if code in (MISTAKE, INTERRUPTED):
+        if _stops([result.code for result in results]):
             break
     return [*results, *map(Result, plan.stages[len(results) :])]
+
+
+def _stops(codes: Sequence[int]) -> bool:
+    """Whether the last of the exit codes ends the plan: Ctrl-C, or a mistake in a command.
+
+    Once a stage has failed, what looks like a mistake may be its consequence, such as a bridge that is not there.
+    """
+    return codes[-1] == INTERRUPTED or (codes[-1] == MISTAKE and not any(codes[:-1]))
 
 
 def _execute(command: Sequence[str]) -> int:
@@ -247,9 +255,9 @@ def main(
         return
     results = run(plan, options)
     print(f"\n{summary(results, options)}")
-    codes = {result.code for result in results} - {None, 0}
-    if codes:
-        raise typer.Exit(max(codes & {MISTAKE, INTERRUPTED}, default=1))
+    codes = [result.code for result in results if result.code is not None]
+    if any(codes):
+        raise typer.Exit(codes[-1] if _stops(codes) else 1)
 
 
 def _options(plan: Plan, ray: str, jobs: int | None, runs_dir: str) -> dict[str, str]:
@@ -263,4 +271,4 @@ def _options(plan: Plan, ray: str, jobs: int | None, runs_dir: str) -> dict[str,
 
 
 if __name__ == "__main__":
-    app()
+    console.command(app)
