@@ -28,12 +28,21 @@ def command(app: typer.Typer, *also: type[Exception]) -> None:
 
 
 def run(work: Callable[[], object], *also: type[Exception]) -> None:
-    """Do the work of a command: a wrong parameter, or one of `also`, ends it with one sentence and no traceback."""
+    """Do the work of a command: a wrong parameter, what the system refuses or one of `also` ends it in one sentence."""
     plain_warnings()
     try:
         work()
     except (ParameterError, *also) as error:
         sys.exit(f"Error: {error}")
+    except OSError as error:
+        sys.exit(f"Error: {refused(error)}")
+
+
+def refused(error: OSError) -> str:
+    """One sentence about what the system does not allow; our own errors of that kind are one already."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename or 'A file'} cannot be used ({error.strerror}); name another place, or change that one."
 
 
 def _parsed(app: typer.Typer) -> None:

@@ -9,7 +9,9 @@ papermill loads this module whenever it is imported, through its official `paper
 A call from outside the repository, or on anything but our notebooks, is left alone, and a real `nb/` folder wins.
 """
 
+import base64
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,7 @@ def main(arguments: list[str]) -> None:
     """papermill's command with two changes: parameters are checked first, and the run folder is the default output."""
     from papermill import cli
 
+    from lib.console import refused
     from lib.notebooks import NotebookError
     from lib.params import EXPERIMENTS, ParameterError, nearest
 
@@ -99,15 +102,41 @@ def main(arguments: list[str]) -> None:
             present = sorted(path.name for path in paths.NOTEBOOKS.glob("*.ipynb"))
             raise ParameterError(f"There is no notebook {notebook.name!r}; {nearest(notebook.name, present)}")
         if notebook is not None and notebook.stem in EXPERIMENTS and not typed.get("prepare_only"):
+            _check_given(typed)
             cli.execute_notebook = _into_run_folder
             arguments = arguments if typed.get("output_path") else [*arguments, PLACEHOLDER]
         cli.papermill.main(arguments, prog_name="papermill")
     except ParameterError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"Error: {refused(error)}", file=sys.stderr)
+        sys.exit(1)
     except NotebookError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_given(typed: Mapping[str, Any]) -> None:
+    """ParameterError where -y, -b or -f does not give names and values, over which papermill ends in a traceback."""
+    from lib import plain_yaml
+    from lib.params import ParameterError
+
+    def decoded(text: str) -> Any:
+        return plain_yaml.parse(base64.b64decode(text, validate=True).decode())
+
+    def filed(path: str) -> Any:
+        return {} if "://" in path else plain_yaml.read(Path(path))
+
+    readers = {"parameters_yaml": plain_yaml.parse, "parameters_base64": decoded, "parameters_file": filed}
+    for name, read in readers.items():
+        for text in typed.get(name) or ():
+            try:
+                reason = "" if isinstance(read(text) or {}, dict) else "it is no mapping"
+            except ValueError as error:  # YamlError, or what is no base64 or no UTF-8
+                reason = str(error).rstrip(".")
+            if reason:
+                raise ParameterError(f"{text!r} holds no parameters ({reason}); write {{name: value}} in YAML.")
 
 
 def _into_run_folder(input_path: str, output_path: str, parameters: dict[str, Any], **options: Any) -> None:

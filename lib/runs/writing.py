@@ -181,6 +181,8 @@ def _adopt(experiment: str, params: Params) -> Path:
                 f"Run folder {folder} was made for other parameters; leave run_dir empty to get a new one."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / "config.yaml").exists():
+            raise ParameterError(f"Run folder {folder} holds other files; leave run_dir empty to get a new folder.")
         return _describe(folder, params)
 
 
