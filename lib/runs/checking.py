@@ -7,6 +7,7 @@ plain strings here, because ten thousand runs are checked before the first figur
 
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -41,14 +42,14 @@ class Damaged(ValueError):
         self.advice = advice
 
 
-def check(folder: Path, experiment: str) -> dict[str, Any]:
-    """The metrics.json of a complete run, after a look at everything that it vouches for.
+def check(folder: Path, experiment: str = "") -> dict[str, Any]:
+    """The metrics.json of a complete run, of this experiment if one is named, after a look at all it vouches for.
 
     Raises FileNotFoundError (or NotADirectoryError) where there is none, so that the folder is no complete run, another
     OSError where it cannot be read, and Damaged where it or a file beside it is not as the run left it.
     """
     metrics = _described(_content(os.path.join(folder, "metrics.json")))
-    if metrics["experiment"] != experiment:
+    if experiment and metrics["experiment"] != experiment:
         raise Damaged(f"it is a run of {metrics['experiment']!r}", "move it to the runs of that experiment")
     if named_hash(folder.name) not in (None, metrics["config_hash"][:HASH_DIGITS]):
         raise Damaged("its name has the hash of another configuration than its metrics.json")
@@ -56,6 +57,18 @@ def check(folder: Path, experiment: str) -> dict[str, Any]:
         _check_file(os.path.join(folder, name), metrics["bytes"].get(name))
     _check_config(os.path.join(folder, "config.yaml"), metrics)
     return metrics
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's measurements.jsonl, null as NaN; Damaged where it is not lines of JSON objects."""
+    try:
+        text = (folder / "measurements.jsonl").read_bytes().decode()
+        found = [parsed(line) for line in text.removesuffix("\n").split("\n")] if text else []
+        if not all(isinstance(row, dict) for row in found):
+            raise ValueError("a line is not a row")
+    except (OSError, ValueError) as error:
+        raise Damaged(f"measurements.jsonl cannot be read ({error})") from None
+    return [{k: math.nan if v is None else v for k, v in row.items()} for row in found]
 
 
 def _described(content: bytes) -> dict[str, Any]:

@@ -6,7 +6,6 @@ in them. Of several runs of one configuration, one made by today's source counts
 a stale one, then the one that finished last: a clock set back between two runs cannot bring an old result back.
 """
 
-import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from lib import provenance
 from lib.params import schema
-from lib.runs.checking import Damaged, check, parsed
+from lib.runs import checking
+from lib.runs.checking import Damaged, check
 from lib.runs.folder import HASH_DIGITS, RunWarning, StorageError, experiment_folder, named_hash
 
 if TYPE_CHECKING:  # pandas takes half a second to import; opening a run does not need it
@@ -43,12 +43,8 @@ class Finished:
         return datetime.fromisoformat(self.metrics["finished"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of measurements.jsonl, null as NaN; ValueError for a line that is not a JSON object."""
-        text = (self.dir / "measurements.jsonl").read_bytes().decode()
-        rows = [parsed(line) for line in text.removesuffix("\n").split("\n")] if text else []
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is not a row")
-        return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+        """The rows of measurements.jsonl, null as NaN; ValueError where a line is not a JSON object."""
+        return checking.rows(self.dir)
 
 
 def finished(experiment: str, runs_dir: str | Path | None = None) -> list[Finished]:
@@ -85,8 +81,8 @@ def load(experiment: str, runs_dir: str | Path | None = None) -> "pd.DataFrame":
     for run in finished(experiment, runs_dir):
         try:
             rows = run.rows()
-        except (OSError, ValueError) as error:
-            _warn(run.dir, Damaged(f"measurements.jsonl cannot be read ({error})"))
+        except Damaged as problem:
+            _warn(run.dir, problem)
             continue
         about = {"run": run.dir.name, "stale": run.stale, **run.config}
         table += [about | row for row in rows]

@@ -1,0 +1,152 @@
+"""Reading an archive of runs: everything is checked in a hidden folder before anything is seen among the runs.
+
+The files are written below `runs/<experiment>/.import/`, hashed as they come, and each run is then checked like one
+that is read. Only when the whole archive has passed are the folders renamed into place, one run at a time; so an import
+that is killed leaves whole runs and a hidden folder, which the next import removes before it does the rest.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from lib import paths
+from lib.params import ParameterError, config_hash, resolve, schema
+from lib.runs import archive
+from lib.runs.archive import ArchiveError, Entry
+from lib.runs.folder import absolute, storing
+
+HIDDEN = ".import"
+LOCK = ".import.lock"
+DELAY = 2.0  # seconds before a progress bar is shown
+
+
+def unpack(stream: BinaryIO, runs_dir: str | Path | None = None) -> tuple[list[Path], list[Path]]:
+    """Add the runs of an archive; returns the folders of those that are new, and of those that were already here.
+
+    ArchiveError, one sentence, where anything is not as `pack` wrote it or a run of that name has other content, and
+    StorageError where the disk does not take it; the runs are then as they were.
+    """
+    entries = archive.read_manifest(stream)
+    runs: dict[str, list[Entry]] = {}
+    for entry in entries:
+        runs.setdefault(entry.run, []).append(entry)
+    root = absolute(runs_dir or paths.RUNS)
+    with storing(root), _alone(root, runs):
+        present = {run for run in runs if _is_here(root / run, runs[run])}
+        new = [run for run in runs if run not in present]
+        _extract(stream, entries, root, skipped=present)
+        for run in new:
+            _check(_hidden(root, run), run.rpartition("/")[0])
+        for run in new:
+            os.rename(_hidden(root, run), root / run)
+    return [root / run for run in new], sorted(root / run for run in present)
+
+
+@contextmanager
+def _alone(root: Path, runs: Iterable[str]) -> Iterator[None]:
+    """The only import into `root`, with the hidden folders of `runs` fresh; at the end they are gone, and the lock too.
+
+    Folders that had to be made go as well where no run came into them.
+    """
+    experiments = {root / run.rpartition("/")[0] for run in runs}
+    made = [folder for folder in sorted({root, *experiments, *(e.parent for e in experiments)}) if not folder.exists()]
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / LOCK):
+        try:
+            for folder in experiments:
+                shutil.rmtree(folder / HIDDEN, ignore_errors=True)  # what a killed import left
+                (folder / HIDDEN).mkdir(parents=True)
+            yield
+        finally:
+            for folder in experiments:
+                shutil.rmtree(folder / HIDDEN, ignore_errors=True)
+    for folder in reversed(made):
+        with suppress(OSError):  # it holds runs now
+            folder.rmdir()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        print(f"Waiting for another import into {path.parent}.", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # whoever waits for the lock sees that its file is gone, and makes a new one
+        lock.release()
+
+
+def _is_here(target: Path, entries: list[Entry]) -> bool:
+    """Whether a run of that name lies there already; ArchiveError unless it is the same, byte for byte."""
+    if not os.path.lexists(target):
+        return False
+    wanted = {archive.split(entry.path)[2]: (entry.size, entry.sha256) for entry in entries}
+    try:
+        there = archive.plain_files(target)
+        same = there.keys() == wanted.keys() and all(
+            archive.fingerprint(file) == wanted[name] for name, file in there.items()
+        )
+    except ArchiveError:
+        same = False
+    if not same:
+        raise ArchiveError(f"A run {target} is already here with other content: move it away to import the other.")
+    return True
+
+
+def _extract(stream: BinaryIO, entries: list[Entry], root: Path, skipped: set[str]) -> None:
+    """Write every file into the hidden folders, but those of the `skipped` runs, which are only compared."""
+    with tqdm(total=sum(e.size for e in entries), unit="B", unit_scale=True, desc="import", delay=DELAY) as bar:
+        for entry in entries:
+            member = archive.next_member(stream.read(archive.BLOCK))
+            if member is None or (member.name, member.size) != (entry.path, entry.size):
+                raise ArchiveError(f"The archive's files are not those of its manifest, from {entry.path} on.")
+            with open(os.devnull, "wb") if entry.run in skipped else _new_file(root, entry) as file:
+                digest = archive.copy(stream, entry.size, file.write, lambda piece: bar.update(len(piece)))
+                file.flush()
+                os.fsync(file.fileno())
+            archive.exactly(stream, archive.padding(entry.size))
+            if digest != entry.sha256:
+                raise ArchiveError(f"{entry.path} in the archive is not the file that was exported: fetch it again.")
+    if archive.next_member(stream.read(archive.BLOCK)) is not None:
+        raise ArchiveError("The archive holds more files than its manifest lists.")
+
+
+def _new_file(root: Path, entry: Entry) -> BinaryIO:
+    path = _hidden(root, entry.run) / archive.split(entry.path)[2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("xb")
+
+
+def _hidden(root: Path, run: str) -> Path:
+    """Where a run lies until everything has been checked."""
+    experiment, _, name = run.rpartition("/")
+    return root / experiment / HIDDEN / name
+
+
+def _check(folder: Path, experiment: str) -> None:
+    """ArchiveError unless the folder is a whole run, of parameters as this version has them.
+
+    A value may mean nothing here, such as a data set of the machine that the run comes from; what the run says about
+    itself has then been compared with the hash alone.
+    """
+    metrics = archive.whole(folder, experiment)
+    same = metrics["config"].keys() == schema(experiment).model_fields.keys()
+    with suppress(ParameterError):
+        same = same and config_hash(resolve(experiment, metrics["config"])) == metrics["config_hash"]
+    if not same:
+        raise ArchiveError(
+            f"Run {folder.name} was made by a version of Recount with other parameters, that of commit "
+            f"{metrics.get('commit')}: import it there, or run that configuration again."
+        )
