@@ -2,11 +2,12 @@
 
 Ray knows which devices are free, hands each cell its own through CUDA_VISIBLE_DEVICES, and queues the rest; a task's
 worker process is used once, so memory comes back. What a cell is, and when it is done, is the same as without Ray.
-All machines must see the checkout, its environment and the runs folder under the same paths.
+All machines must see the checkout, its environment and the runs folder under the same paths (docs/cluster.md).
 """
 
 import os
 import socket
+import time
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,28 +15,44 @@ from typing import TYPE_CHECKING, Any
 from lib import runs
 from lib.params import ParameterError
 from lib.sweep.cell import Job, Outcome, print_into_log, run_cell
-from lib.sweep.planning import Task
+from lib.sweep.planning import Task, spell
 
 if TYPE_CHECKING:
     import ray
+
+GRACE = 10.0  # seconds that cells have to end when the sweep is stopped
+ANSWERS = 5.0  # seconds in which a cluster's address must take a connection; Ray itself would try for two minutes
+JOINS = 900.0  # seconds in which a large enough machine must join a cluster; clouds need about ten minutes for one
 
 
 class RayTask:
     """A cell that Ray has taken: waiting for devices, or at work somewhere."""
 
-    def __init__(self, task: Task, reference: "ray.ObjectRef") -> None:
+    def __init__(self, task: Task, reference: "ray.ObjectRef", fits: bool) -> None:
         self.task, self.reference = task, reference
+        self._given_up = float("inf") if fits else time.monotonic() + JOINS
 
     def outcome(self) -> Outcome | None:
         """What became of the cell, or None while it waits or works."""
         import ray
 
         if not ray.wait([self.reference], timeout=0)[0]:
-            return None
+            return self._unplaced() if time.monotonic() > self._given_up else None
         try:
             return ray.get(self.reference)
+        except ray.exceptions.RayTaskError as error:  # our own code could not be run there
+            return Outcome("failed", reason=f"It could not be started on a machine: {_last_line(error)}")
         except ray.exceptions.RayError as error:  # the worker or its machine is gone
-            return Outcome("died", reason=str(error).strip().splitlines()[0])
+            return Outcome("died", reason=_first_line(error))
+
+    def _unplaced(self) -> Outcome | None:
+        """The failure of a cell for which no machine came; None where one did."""
+        if self.task.cell.gpus <= most_gpus():
+            self._given_up = float("inf")
+            return None
+        self.stop()
+        needs = f"It needs {self.task.cell.gpus:g} GPUs on one machine"
+        return Outcome("failed", reason=f"{needs}, and none that has them joined the cluster in {spell(JOINS)}.")
 
     def stop(self) -> None:
         """Take the cell back, or end its worker, with which its kernel ends."""
@@ -48,22 +65,16 @@ class OnRay:
     """Every cell is handed over at once; Ray starts it where its devices and cores are free."""
 
     def __init__(self, address: str, tasks: Sequence[Task]) -> None:
+        self._taken: list[RayTask] = []
+        _connect(address)
         import ray
 
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a cell without GPUs sees none
-        carried = {name: value for name, value in os.environ.items() if name.startswith("RECOUNT_")}
-        options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-        ray.init(
-            address=address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": carried}, **options
-        )
-        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._remote = ray.remote(max_calls=1, max_retries=0)(_work)
         self._check(tasks, address)
 
     def _check(self, tasks: Sequence[Task], address: str) -> None:
-        """A cell that fits no machine would wait for ever; on a cluster, a larger machine may still join."""
-        most = max(node.get("GPU", 0) for node in self._nodes)
+        """A cell that fits no machine is refused here; on a cluster, a larger one may be started because it waits."""
+        most = most_gpus()
         if short := next((task for task in tasks if task.cell.gpus > most), None):
             needs = f"{short.cell.label} needs {short.cell.gpus:g} GPUs on one machine and the largest has {most:g}"
             if address == "local":
@@ -71,17 +82,20 @@ class OnRay:
                 raise ParameterError(
                     f"{needs}; leave such cells out with --skip, or name a cluster with --ray ADDRESS."
                 )
-            warnings.warn(f"{needs}; such cells wait until one joins the cluster.", stacklevel=1)
+            warnings.warn(f"{needs}; such cells wait {spell(JOINS)} for one to join the cluster.", stacklevel=1)
 
     def has_room(self, task: Task, running: Sequence[Task]) -> bool:
         """Always: Ray queues."""
         return True
 
     def start(self, task: Task, job: Job) -> RayTask:
-        cores = min((node["CPU"] for node in self._nodes if node.get("GPU", 0) >= task.cell.gpus), default=1)
+        """Hand the cell to Ray with the GPUs and cores it needs; one that measures time asks for all the cores."""
+        gpus = task.cell.gpus
+        cores = min((int(node["CPU"]) for node in _machines() if node.get("GPU", 0) >= gpus), default=1)
         wanted = cores if task.cell.exclusive else min(getattr(task.params, "threads", 1), cores)
-        options = {"num_gpus": task.cell.gpus, "num_cpus": wanted, "name": task.cell.label}
-        return RayTask(task, self._remote.options(**options).remote(job))
+        reference = self._remote.options(num_gpus=gpus, num_cpus=wanted, name=task.cell.label).remote(job)
+        self._taken.append(RayTask(task, reference, fits=gpus <= most_gpus()))
+        return self._taken[-1]
 
     def wait(self, running: Sequence[RayTask], seconds: float) -> None:
         """Return when one of the tasks has ended, or after `seconds`."""
@@ -90,10 +104,62 @@ class OnRay:
         ray.wait([handle.reference for handle in running], num_returns=1, timeout=seconds)
 
     def close(self) -> None:
-        """Leave the cluster; the local one ends."""
+        """Leave the cluster, once the workers of stopped cells have ended; the local one ends."""
         import ray
 
+        references = [handle.reference for handle in self._taken]
+        if references:
+            ray.wait(references, num_returns=len(references), timeout=GRACE)
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Join the cluster, or start one on this machine; ParameterError, one sentence, where that cannot be."""
+    # read when Ray is imported: its own log is no use to whoever waits for a sweep, and nothing is sent anywhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise ParameterError("Ray is not installed; type pip install -e '.[ray]', or leave --ray out.") from None
+    local = address == "local"
+    if not local:
+        _check_address(os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address)
+    carried = {name: value for name, value in os.environ.items() if name.startswith("RECOUNT_")}
+    carried["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a cell without GPUs sees none, however Ray was started
+    options: dict[str, Any] = {"include_dashboard": False} if local else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": carried}, **options)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        where = "Ray did not start on this machine" if local else f"No Ray cluster can be used at {address}"
+        raise ParameterError(f"{where} ({_first_line(error).rstrip('.')}); see docs/cluster.md.") from None
+
+
+def _check_address(address: str) -> None:
+    """ParameterError unless something listens at host:port; how Ray finds a cluster by itself (`auto`) is its own."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        raise ParameterError(f"{address!r} is no address of a Ray cluster; type local, auto, or HOST:PORT.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS).close()
+    except (OSError, OverflowError) as error:
+        raise ParameterError(
+            f"No Ray cluster answers at {address} ({error}); start one with 'ray start --head', or type --ray local."
+        ) from None
+
+
+def _machines() -> list[dict[str, float]]:
+    """What each machine has that runs cells: `CPU`, and `GPU` where it has any."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def most_gpus() -> float:
+    """How many GPUs the largest machine has."""
+    return max((node.get("GPU", 0) for node in _machines()), default=0)
 
 
 def _work(job: Job) -> Outcome:
@@ -105,3 +171,11 @@ def _work(job: Job) -> Outcome:
         )
         return Outcome("failed", reason=reason)
     return run_cell(job, opened=print_into_log)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _last_line(error: BaseException) -> str:
+    return next(reversed(str(error).strip().splitlines()), type(error).__name__)
