@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from lib.models.registry import ModelError, resolve_name
-from lib.params import rows
+from lib.params import places
 from lib.params.base import ParameterError, Params, different, listed, local, nearest
 
 TASKS = ("arithmetic", "multihop", "gsm8k", "hotpotqa")
@@ -141,9 +141,11 @@ class Bridge(Params):
         return ("lib.models.bridge_pair",) if "bridge-" in self.source + self.target else ()
 
     def check_named(self) -> None:
-        """Whether the local data set can be read."""
+        """Whether the local models and the local data set can be read."""
+        for model in (self.source, self.target):
+            places.check_model(model)
         if self.data:
-            rows.check(self.task, self.data)
+            places.check_rows(self.task, self.data)
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lib.params import places
 from lib.params.base import Params, nearest
 
 
@@ -101,6 +102,11 @@ class Scaling(Params):
     def folder_label(self) -> str:
         """The label, or else the model's own name without its owner or folder."""
         return self.label or self.model.rstrip("/").rsplit("/", 1)[-1]
+
+    def check_named(self) -> None:
+        """Whether a local model can be read; of random weights there is nothing to read."""
+        if self.load_format != "dummy":
+            places.check_model(self.model)
 
     def modules(self) -> tuple[str, ...]:
         """The generators of the arms, which the registry imports by name."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lib.params import places
 from lib.params.base import ParameterError, Params, nearest
 
 if TYPE_CHECKING:
@@ -156,6 +157,11 @@ class SpecDec(Params):
     def folder_label(self) -> str:
         """`<group>_<method>`, as the published plan names its folders; of a hub id or a folder its last part."""
         return self.label or f"{self.group.rsplit('/', 1)[-1]}_{self.method}"
+
+    def check_named(self) -> None:
+        """Whether local models can be read; of random weights there is nothing to read."""
+        for model in (self.model, self.draft_model) if self.load_format != "dummy" else ():
+            places.check_model(model)
 
     def modules(self) -> tuple[str, ...]:
         """The drafter, which is imported by name."""

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator
 
-from lib.params import rows
+from lib.params import places
 from lib.params.base import ParameterError, Params, different, listed, local, nearest
 
 CODECS = ("fp32", "fp16", "bf16", "int8", "int6", "int4", "int3", "int2")
@@ -85,7 +85,7 @@ class Wire(Params):
 
         named.find(self.bridge, self.runs_dir, **self.changes)
         if self.gsm8k:
-            rows.check("gsm8k", self.gsm8k)
+            places.check_rows("gsm8k", self.gsm8k)
 
     @classmethod
     def check_grid(cls, cells: Sequence[Self]) -> None:
