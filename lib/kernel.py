@@ -5,18 +5,31 @@ They lie in a folder made for this one kernel: left alone, jupyter_client would 
 numbers that two kernels starting together would again both choose.
 """
 
+import ctypes
 import os
+import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from traitlets import default
 from traitlets.config import Config
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+PREFIX, IN_USE = "recount-", "in-use"
 SOCKET_PATH_LIMIT = 100  # bytes; the system's own limit is 104 on macOS and 108 on Linux
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class OwnKernelManager(AsyncKernelManager):
@@ -26,17 +39,56 @@ class OwnKernelManager(AsyncKernelManager):
     def _no_registered_kernels(self) -> KernelSpecManager:
         return KernelSpecManager(kernel_dirs=[])
 
+    async def start_kernel(self, **options: Any) -> None:
+        """Start the kernel so that it ends when this process does, however that ends."""
+        await super().start_kernel(**options, **({"preexec_fn": _end_with_parent} if LIBC else {}))
+
 
 @contextmanager
 def connection() -> Iterator[Config]:
     """Configuration of one kernel's connection: private Unix sockets, or TCP where there are none or paths are long."""
     config = Config()
-    with tempfile.TemporaryDirectory(prefix="recount-", ignore_cleanup_errors=True) as folder:
+    _clear_abandoned()
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder, _in_use(Path(folder)):
+        config.KernelManager.connection_file = os.path.join(folder, "connection.json")  # not in the user's home
         sockets = os.path.join(folder, "kernel")
-        if os.name == "posix" and len(os.fsencode(f"{sockets}-10")) < SOCKET_PATH_LIMIT:
+        if fcntl is not None and len(os.fsencode(f"{sockets}-10")) < SOCKET_PATH_LIMIT:
             config.KernelManager.transport = "ipc"
             config.KernelManager.ip = sockets
         yield config
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Mark the folder as in use until the block, or this process, ends: a locked file, there once it is locked."""
+    if fcntl is None:
+        yield
+        return
+    with (folder / "new").open("w") as file:
+        _lock(file)
+        yield (folder / "new").rename(folder / IN_USE)
+
+
+def _clear_abandoned() -> None:
+    """Remove the folders of processes that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{IN_USE}"):
+        with suppress(OSError), path.open() as file:
+            if _lock(file):
+                shutil.rmtree(path.parent)
+
+
+def _lock(file: TextIO) -> bool:
+    """Lock an open file until it is closed; False where that cannot be done."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks
+        return False
+    return True
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when the one that started it is gone; without it, that takes a second."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def options(kernel_name: str | None) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """A small copy of the checkout for tests that start real processes: this `lib` and a notebook that runs at once."""
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -42,33 +44,43 @@ presets:
 """
 
 
-def notebook() -> nbformat.NotebookNode:
+def notebook(work: str = WORK) -> nbformat.NotebookNode:
     """Opens a run with every parameter of 1a3_scaling, measures nothing real, finishes."""
     defaults = {name: field.get_default() for name, field in Scaling.model_fields.items()}
     lines = [f"{name}: {type(value).__name__} = {value!r}" for name, value in defaults.items()]
     parameters = new_code_cell("\n".join(lines), metadata={"tags": ["parameters"]})
     opening = new_code_cell('from lib import runs\n\nrun = runs.open_run("1a3_scaling", globals())')
-    cells = [parameters, opening, new_code_cell(WORK), new_code_cell('run.finish({"answer": 42})')]
+    cells = [parameters, opening, new_code_cell(work), new_code_cell('run.finish({"answer": 42})')]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
 
-def make(root: Path) -> Path:
+def make(root: Path, work: str = WORK, presets: str = PRESETS) -> Path:
     """Fill `root` with this `lib`, the notebook, its presets, and a user's foreign kernel; returns `root`."""
     shutil.copytree(paths.ROOT / "lib", root / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("notebooks", "params", "kernels/kernels/python3"):
         (root / folder).mkdir(parents=True)
-    nbformat.write(notebook(), root / "notebooks" / "1a3_scaling.ipynb")
-    (root / "params" / "1a3_scaling.yaml").write_text(PRESETS)
+    nbformat.write(notebook(work), root / "notebooks" / "1a3_scaling.ipynb")
+    (root / "params" / "1a3_scaling.yaml").write_text(presets)
     (root / "kernels/kernels/python3/kernel.json").write_text(json.dumps(FOREIGN_KERNEL))
     return root
 
 
 def environment(root: Path, **extra: str) -> dict[str, str]:
-    """The environment in which `lib` means the copy in `root`, and whose results stay there."""
+    """The environment in which `lib` means the copy in `root`, and whose results stay there.
+
+    Its temporary files, the machine's lock among them, lie in a folder of its own: no other sweep is waited for.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RECOUNT_")}
+    kept["TMPDIR"] = temporary(root).name
     jupyter = {"JUPYTER_PATH": str(root / "kernels"), "JUPYTER_PREFER_ENV_PATH": "0"}
     return {**kept, **jupyter, "PYTHONPATH": str(root), **extra}
+
+
+@functools.cache
+def temporary(root: Path) -> tempfile.TemporaryDirectory:
+    """The folder of temporary files of commands in the copy; its path is short, since kernels' sockets lie there."""
+    return tempfile.TemporaryDirectory(prefix="r-", ignore_cleanup_errors=True)
 
 
 def papermill() -> str:
@@ -86,4 +98,4 @@ def run(arguments: list[str], root: Path, cwd: Path | None = None, **options) ->
 
 def folders(root: Path) -> list[Path]:
     """The run folders in the copy."""
-    return sorted((root / "runs" / "1a3_scaling").glob("*"))
+    return sorted((root / "runs" / "1a3_scaling").glob("[!.]*"))

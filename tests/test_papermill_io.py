@@ -217,7 +217,7 @@ def test_a_path_too_long_for_a_socket_falls_back_to_tcp(tmp_path, monkeypatch):
     (tmp_path / ("x" * 100)).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("x" * 100)))
     with kernel.connection() as config:
-        assert "KernelManager" not in config
+        assert "transport" not in config.KernelManager
 
 
 def test_two_kernels_never_share_a_socket():

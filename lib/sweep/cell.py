@@ -49,13 +49,15 @@ def run_cell(job: Job, opened: Callable[[Path], None]) -> Outcome:
             if not mine:
                 return Outcome("busy")
             if done := _meanwhile(job, params):
-                return Outcome("complete", str(done.dir), "by another sweep")
-            with attempts.machine(alone=job.exclusive):
+                return Outcome("complete", str(done.dir), "made meanwhile")
+            with attempts.machine(job.exclusive, waits=lambda: attempt.wait(job.sweep)):
                 return _execute(job, params, attempt, opened)
     except ParameterError as error:
         return Outcome("failed", reason=str(error))
-    except (runs.StorageError, OSError) as error:
-        return Outcome("stuck", reason=f"Nothing can be written: {error}")
+    except runs.StorageError as error:
+        return Outcome("stuck", reason=str(error))
+    except OSError as error:
+        return Outcome("stuck", reason=f"Nothing can be written: {error}.")
 
 
 def _meanwhile(job: Job, params: Params) -> runs.Finished | None:
@@ -67,26 +69,32 @@ def _meanwhile(job: Job, params: Params) -> runs.Finished | None:
 
 
 def _execute(job: Job, params: Params, attempt: attempts.Attempt, opened: Callable[[Path], None]) -> Outcome:
+    """Make the run folder and run the notebook into it; the run is complete if metrics.json says so, and only then."""
     started = time.monotonic()
     folder = runs.prepare(job.experiment, params)
     attempt.begin(folder, job.sweep)
     opened(folder)
-    notebook = paths.NOTEBOOKS / f"{job.experiment}.ipynb"
-    state: Literal["failed", "died"] = "failed"
+    problem = _problem(paths.NOTEBOOKS / f"{job.experiment}.ipynb", params, folder)
+    seconds = time.monotonic() - started
+    if (folder / "metrics.json").exists():
+        attempt.clear()
+        return Outcome("complete", str(folder), f"afterwards: {problem[1]}" if problem else "", seconds)
+    state, reason = problem or ("failed", f"The notebook ended without runs.finish; see {folder}")
+    attempt.fail(str(folder), reason)
+    return Outcome(state, str(folder), reason, seconds)
+
+
+def _problem(notebook: Path, params: Params, folder: Path) -> tuple[Literal["failed", "died"], str] | None:
+    """Run the notebook; what went wrong in it or around it."""
     try:
         notebooks.execute(notebook, params, params.model_dump(mode="json"), folder, progress_bar=False)
+    except KernelDied as error:
+        return "died", str(error)
     except NotebookError as error:
-        reason = str(error)
-        state = "died" if isinstance(error, KernelDied) else "failed"
+        return "failed", str(error)
     except OSError as error:
-        reason = f"The run could not write its results ({error}); free space there, and the same command goes on."
-    else:
-        reason = "" if (folder / "metrics.json").exists() else f"The notebook ended without runs.finish; see {folder}."
-    if reason:
-        attempt.fail(folder, reason)
-    else:
-        attempt.clear()
-    return Outcome(state if reason else "complete", str(folder), reason, time.monotonic() - started)
+        return "failed", f"The run's output could not be written ({error}); make room there, then start again."
+    return None
 
 
 def print_into_log(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -71,10 +71,12 @@ def run_all(tasks: Sequence[Task], executor: Executor, board: Board, rerun: Reru
             _collect(queue, board)
             board.show(_lines(queue), queue.ended, queue.total, len(queue.failed), _left(queue))
     finally:
-        for handle, _ in queue.running:
-            handle.stop()
-        executor.close()
-        board.close()
+        try:
+            for handle, _ in queue.running:
+                handle.stop()
+            executor.close()
+        finally:
+            board.close()
     return queue
 
 
@@ -109,6 +111,8 @@ def _end(queue: Queue, board: Board, task: Task, outcome: Outcome, seconds: floa
         queue.away[id(task)] = time.monotonic() + AWAY
         queue.waiting.append(task)
         return
+    if outcome.state == "died" and not outcome.folder:
+        outcome = _noted(task, outcome)
     if outcome.state == "died" and id(task) not in queue.retried:
         board.say(f"{task.cell.label} died after {spell(seconds)} and is tried once more. {outcome.reason}")
         queue.retried.add(id(task))
@@ -119,12 +123,23 @@ def _end(queue: Queue, board: Board, task: Task, outcome: Outcome, seconds: floa
     place = f"{queue.ended} of {queue.total}: {task.cell.label} after {spell(seconds)}"
     if outcome.state == "complete":
         queue.spent.append(seconds)
-        board.say(f"{place} complete{f' {outcome.reason}' if outcome.reason else ''}: {outcome.folder}")
+        board.say(f"{place} complete: {outcome.folder}" + (f" ({outcome.reason})" if outcome.reason else ""))
         return
     queue.failed.append((task, outcome))
     if outcome.state == "stuck" and not queue.stuck:
         queue.stuck = outcome.reason
     board.say(f"{place} failed. {outcome.reason}")
+
+
+def _noted(task: Task, outcome: Outcome) -> Outcome:
+    """Tell for a process that could not, from its note, where its run lies; and note for it that it died."""
+    attempt = Attempt(task.cell.experiment, task.params)
+    note = attempt.note()
+    if note is None or note.get("sweep") != THIS_SWEEP or not note["folder"]:
+        return outcome
+    reason = f"{outcome.reason}; see {Path(note['folder']) / 'log.txt'}"
+    attempt.fail(note["folder"], reason)
+    return replace(outcome, folder=note["folder"], reason=reason)
 
 
 def _lines(queue: Queue) -> list[Line]:
@@ -133,7 +148,8 @@ def _lines(queue: Queue) -> list[Line]:
     for handle, _ in queue.running:
         note = Attempt(handle.task.cell.experiment, handle.task.params).note()
         if note is not None and note.get("sweep") == THIS_SWEEP:
-            lines.append(Line(handle.task.cell.label, where(note), tail(Path(note["folder"]) / "log.txt")))
+            newest = tail(Path(note["folder"]) / "log.txt") if note["folder"] else ""
+            lines.append(Line(handle.task.cell.label, where(note), newest))
     return lines
 
 

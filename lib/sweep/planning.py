@@ -44,7 +44,8 @@ class Task:
             return f"{'stale' if self.done.stale else 'done'}: {self.done.dir.name}"
         if self.note and "failed" in self.note:
             return f"failed: {self.note['failed']}"
-        return f"stopped: {Path(self.note['folder']).name}" if self.note else "to run"
+        begun = self.note and self.note["folder"]
+        return f"stopped: {Path(begun).name}" if begun else "to run"
 
     def is_due(self, rerun: Rerun | None) -> bool:
         """Whether to run it: not done, or done and asked for again."""
@@ -100,7 +101,9 @@ def where(note: dict[str, Any] | None) -> str:
     if not note:
         return "just started"
     devices = f", GPU {note['gpus']}" if note.get("gpus") else ""
-    return f"{note.get('host')}{devices} (process {note.get('pid')}), {spell(time.time() - note.get('started', 0))}"
+    waits = "" if note["folder"] else ", waiting for the machine"
+    seconds = max(0.0, time.time() - note.get("started", time.time()))  # the clock may have been set back
+    return f"{note.get('host')}{devices} (process {note.get('pid')}), {spell(seconds)}{waits}"
 
 
 def spell(seconds: float) -> str:

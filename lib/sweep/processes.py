@@ -8,15 +8,21 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
+import tempfile
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
 from lib.sweep.cell import Job, Outcome, print_into_log, run_cell
 from lib.sweep.planning import Task
 
-GRACE = 10.0  # seconds a stopped cell has to shut its kernel down
+GRACE = 15.0  # seconds a stopped cell has to shut its kernel down, which gives itself 5
 PRELOADED = ["papermill", "nbclient", "lib.kernel", "lib.sweep.cell"]
+SOCKET_PATH = 70  # bytes a folder's path may have for the server's socket in it; the system's limit is 104 or 108
 
 
 class Process:
@@ -25,29 +31,23 @@ class Process:
     def __init__(self, task: Task, job: Job, context: multiprocessing.context.BaseContext) -> None:
         self.task = task
         self._told, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=_work, args=(job, theirs))
-        self._process.start()
-        self.sentinel = self._process.sentinel
+        self.process = context.Process(target=_work, args=(job, theirs))
+        self.process.start()
         theirs.close()
 
     def outcome(self) -> Outcome | None:
         """What became of the cell, or None while it is at work."""
-        if self._process.is_alive():
+        if self.process.is_alive():
             return None
-        self._process.join()
-        try:
-            return self._told.recv()
-        except EOFError:
-            return Outcome("died", reason=f"The run's process ended with exit code {self._process.exitcode}.")
-        finally:
-            self._told.close()
+        with self._told:
+            if self._told.poll():  # also at the end of the pipe; not where only the server died, and the cell lives on
+                with suppress(EOFError):
+                    return self._told.recv()
+        return Outcome("died", reason=f"The run's process {_end(self.process.exitcode)}")
 
     def stop(self) -> None:
-        """End the process, its kernel first."""
-        self._process.terminate()
-        self._process.join(GRACE)
-        self._process.kill()
-        self._process.join()
+        """Ask the process to end, its kernel first."""
+        self.process.terminate()
 
 
 class Processes:
@@ -55,9 +55,11 @@ class Processes:
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        fork = "forkserver" in multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context("forkserver" if fork else "spawn")
-        if fork:
+        self._started: list[Process] = []
+        short = len(os.fsencode(tempfile.gettempdir())) <= SOCKET_PATH
+        self._forks = "forkserver" in multiprocessing.get_all_start_methods() and short
+        self._context = multiprocessing.get_context("forkserver" if self._forks else "spawn")
+        if self._forks:
             self._context.set_forkserver_preload(PRELOADED)
 
     def has_room(self, task: Task, running: Sequence[Task]) -> bool:
@@ -67,24 +69,54 @@ class Processes:
         return len(running) < self.jobs and not any(other.cell.exclusive for other in (task, *running))
 
     def start(self, task: Task, job: Job) -> Process:
-        return Process(task, job, self._context)
+        self._started = [process for process in self._started if process.process.is_alive()]
+        if self._forks:
+            _start_server()
+        self._started.append(Process(task, job, self._context))
+        return self._started[-1]
 
     def wait(self, running: Sequence[Process], seconds: float) -> None:
         """Return when one of the processes has ended, or after `seconds`."""
-        multiprocessing.connection.wait([process.sentinel for process in running], timeout=seconds)
+        multiprocessing.connection.wait([process.process.sentinel for process in running], timeout=seconds)
 
     def close(self) -> None:
-        """Nothing is left behind: the server ends with this process."""
+        """Wait until those that were stopped have ended; a second Ctrl-C kills them."""
+        try:
+            deadline = time.monotonic() + GRACE
+            for process in self._started:
+                process.process.join(max(0.0, deadline - time.monotonic()))
+        finally:
+            for process in self._started:
+                process.process.kill()
+
+
+def _start_server() -> None:
+    """Have the server run, deaf to Ctrl-C from birth: it reaches every process of a terminal, and only we answer it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(code: int | None) -> str:
+    """How a process ended, after the words "The run's process"."""
+    if code is not None and code < 0:
+        return f"was killed by signal {-code}, perhaps because memory ran out"
+    return f"ended with exit code {code}"
 
 
 def _work(job: Job, tell: Connection) -> None:
     """The process: run the cell, tell the outcome."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what stops
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that the kernel is shut down
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep decides what Ctrl-C stops
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     tell.send(run_cell(job, opened=print_into_log))
 
 
-def _die_with_parent() -> None:
-    """End this process, and so its kernel, when the sweep is gone, even killed: a resumed cell must run alone."""
+def _end_with_parent() -> None:
+    """Stop when the sweep is gone, even killed: a resumed cell must run alone."""
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
     os._exit(1)
