@@ -502,7 +502,8 @@ def test_hidden_folders_are_no_runs():
     shutil.copytree(folder, folder.parent / ".attempts")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [run.dir for run in runs.finished(EXPERIMENT)] == [folder]
+        digest = config_hash(resolve(EXPERIMENT, BASIC))
+        assert [run.dir for run in runs.complete_with(EXPERIMENT, digest)] == [folder]
 
 
 def test_a_place_for_runs_that_is_none_is_one_sentence(tmp_path):

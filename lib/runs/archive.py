@@ -71,11 +71,11 @@ def plain_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def fingerprint(file: Path, progress: Callable[[bytes], object] = len) -> tuple[int, str]:
+def fingerprint(file: Path) -> tuple[int, str]:
     """Size and sha256 of a file."""
     size = file.stat().st_size
     with file.open("rb") as source:
-        return size, copy(source, size, progress)
+        return size, copy(source, size)
 
 
 def header(path: str, size: int) -> bytes:
@@ -108,7 +108,7 @@ def read_manifest(stream: BinaryIO) -> list[Entry]:
     block = stream.read(BLOCK)
     _refuse_other_kinds(block)
     member = next_member(block)
-    if member is None or member.name != MANIFEST or member.size > LARGEST_MANIFEST:
+    if member is None or member.name != MANIFEST or not 0 < member.size <= LARGEST_MANIFEST:
         raise ArchiveError("This tar was not written by 'python -m lib.runs export': its first file is no manifest.")
     content = exactly(stream, member.size)
     exactly(stream, padding(member.size))
@@ -116,7 +116,7 @@ def read_manifest(stream: BinaryIO) -> list[Entry]:
         return _entries(parsed(content.decode()))
     except ArchiveError:
         raise
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError):
         raise ArchiveError("The archive's manifest cannot be read: it is damaged, or not of Recount.") from None
 
 
@@ -133,11 +133,11 @@ def _refuse_other_kinds(block: bytes) -> None:
 def _entries(content: Any) -> list[Entry]:
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ArchiveError("This is no archive of runs: its manifest is of another kind.")
-    if type(content["schema"]) is not int or content["schema"] > SCHEMA:
+    if content["schema"] > SCHEMA:
         raise ArchiveError("The archive was written by a newer version of Recount: update this one to import it.")
     entries = [Entry(**item) for item in content["files"]]
     for entry in entries:
-        split(entry.path)
+        split(str(entry.path))
         if type(entry.size) is not int or not 0 <= entry.size <= LARGEST_FILE or not SHA256.fullmatch(entry.sha256):
             raise ArchiveError(f"The archive's manifest is damaged at {entry.path!r}.")
     paths = {entry.path for entry in entries}

@@ -1,6 +1,7 @@
 """Writing an archive of runs: they are found by name, checked like runs that are read, and copied whole."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,15 +70,18 @@ def _files(folders: Iterable[Path]) -> dict[str, Path]:
 
 def _entry(path: str, file: Path, bar: tqdm) -> Entry:
     archive.split(path)
-    entry = Entry(path, *archive.fingerprint(file, lambda piece: bar.update(len(piece))))
+    entry = Entry(path, *archive.fingerprint(file))
+    bar.update(entry.size)
     archive.header(path, entry.size)  # refused now, before anything is written, where it does not fit
     return entry
 
 
 def _append(out: BinaryIO, entry: Entry, file: Path, bar: tqdm) -> None:
     out.write(archive.header(entry.path, entry.size))
-    with file.open("rb") as source:
-        digest = archive.copy(source, entry.size, out.write, lambda piece: bar.update(len(piece)))
+    digest = ""
+    with file.open("rb") as source, suppress(ArchiveError):  # where it became shorter
+        digest = archive.copy(source, entry.size, out.write)
+    bar.update(entry.size)
     if digest != entry.sha256:
         raise ArchiveError(f"{file} changed while it was exported: the archive is of no use, export again.")
     out.write(bytes(archive.padding(entry.size)))

@@ -51,25 +51,31 @@ def unpack(stream: BinaryIO, runs_dir: str | Path | None = None) -> tuple[list[P
 
 @contextmanager
 def _alone(root: Path, runs: Iterable[str]) -> Iterator[None]:
-    """The only import into `root`, with the hidden folders of `runs` fresh; at the end they are gone, and the lock too.
-
-    Folders that had to be made go as well where no run came into them.
-    """
+    """The only import into `root`, its hidden folders fresh; they, and folders that stay empty, are gone afterwards."""
     experiments = {root / run.rpartition("/")[0] for run in runs}
     made = [folder for folder in sorted({root, *experiments, *(e.parent for e in experiments)}) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / LOCK):
-        try:
-            for folder in experiments:
-                shutil.rmtree(folder / HIDDEN, ignore_errors=True)  # what a killed import left
-                (folder / HIDDEN).mkdir(parents=True)
+    try:
+        with _locked(root / LOCK), _cleaned([folder / HIDDEN for folder in experiments]):
             yield
-        finally:
-            for folder in experiments:
-                shutil.rmtree(folder / HIDDEN, ignore_errors=True)
-    for folder in reversed(made):
-        with suppress(OSError):  # it holds runs now
-            folder.rmdir()
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):  # it holds runs now
+                folder.rmdir()
+
+
+@contextmanager
+def _cleaned(places: list[Path]) -> Iterator[None]:
+    """These folders empty, whatever a killed import left there; afterwards they are gone."""
+    for place in places:
+        shutil.rmtree(place, ignore_errors=True)
+    try:
+        for place in places:
+            place.mkdir(parents=True)
+        yield
+    finally:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
@@ -112,21 +118,25 @@ def _extract(stream: BinaryIO, entries: list[Entry], root: Path, skipped: set[st
             member = archive.next_member(stream.read(archive.BLOCK))
             if member is None or (member.name, member.size) != (entry.path, entry.size):
                 raise ArchiveError(f"The archive's files are not those of its manifest, from {entry.path} on.")
-            with open(os.devnull, "wb") if entry.run in skipped else _new_file(root, entry) as file:
-                digest = archive.copy(stream, entry.size, file.write, lambda piece: bar.update(len(piece)))
-                file.flush()
-                os.fsync(file.fileno())
-            archive.exactly(stream, archive.padding(entry.size))
-            if digest != entry.sha256:
+            place = None if entry.run in skipped else _hidden(root, entry.run) / archive.split(entry.path)[2]
+            if _receive(stream, entry.size, place) != entry.sha256:
                 raise ArchiveError(f"{entry.path} in the archive is not the file that was exported: fetch it again.")
+            archive.exactly(stream, archive.padding(entry.size))
+            bar.update(entry.size)
     if archive.next_member(stream.read(archive.BLOCK)) is not None:
         raise ArchiveError("The archive holds more files than its manifest lists.")
 
 
-def _new_file(root: Path, entry: Entry) -> BinaryIO:
-    path = _hidden(root, entry.run) / archive.split(entry.path)[2]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("xb")
+def _receive(stream: BinaryIO, size: int, place: Path | None) -> str:
+    """The sha256 of the next content, written to a new file where there is a place for it."""
+    if place is None:
+        return archive.copy(stream, size)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("xb") as file:
+        digest = archive.copy(stream, size, file.write)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest
 
 
 def _hidden(root: Path, run: str) -> Path:
