@@ -108,7 +108,7 @@ def _checked(model: type[Model], value: Any, place: str) -> Model:
 def _sentence(model: type[BaseModel], error: ValidationError, place: str) -> str:
     """The first complaint of pydantic, with the place in the file."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("[key]", "int", "float", "str"))
+    where = "gpus" if "gpus" in first["loc"] else ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         known = Override.model_fields if "overrides" in first["loc"] else model.model_fields
         return f"{place} has an unknown key {first['loc'][-1]!r}; {nearest(str(first['loc'][-1]), known)}"
@@ -117,4 +117,4 @@ def _sentence(model: type[BaseModel], error: ValidationError, place: str) -> str
     kinds = {"dict_type": "a mapping", "list_type": "a list", "string_type": "text", "bool_type": "true or false"}
     expected = kinds.get(first["type"], first["msg"].removeprefix("Input should be "))
     expected = "a number from 0 on, or a parameter that holds one" if where == "gpus" else expected
-    return f"{place} has {where}: {str(first['input'])[:80]!r}, which should be {expected}; correct it."
+    return f"{place} has {where}: {repr(first['input'])[:80]}, which should be {expected}; correct it."
