@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import runs
+from lib import paths, runs
 from lib.params import ParameterError
 from lib.sweep.cell import Job, Outcome, print_into_log, run_cell
 from lib.sweep.planning import Task, spell
@@ -125,12 +125,13 @@ def _connect(address: str) -> None:
     local = address == "local"
     if not local:
         _check_address(os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address)
-    carried = {name: value for name, value in os.environ.items() if name.startswith("RECOUNT_")}
+    places = {"RECOUNT_RUNS": paths.RUNS, "RECOUNT_FIGURES": paths.FIGURES, "RECOUNT_CACHE": paths.CACHE}  # absolute
+    carried = {name: str(places.get(name, value)) for name, value in os.environ.items() if name.startswith("RECOUNT_")}
     carried["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a cell without GPUs sees none, however Ray was started
     options: dict[str, Any] = {"include_dashboard": False} if local else {}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": carried}, **options)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, SystemExit, ray.exceptions.RayError) as error:  # it may exit, too
         where = "Ray did not start on this machine" if local else f"No Ray cluster can be used at {address}"
         raise ParameterError(f"{where} ({_first_line(error).rstrip('.')}); see docs/cluster.md.") from None
 
