@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lib import console
-from lib.bench import bridge, growth, mazes, sampling, specdec, threshold, wire
+from lib.bench import bridge, growth, mazes, sampling, specdec, sweep, threshold, wire
 from lib.models.registry import ModelError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -14,6 +14,7 @@ app.command("bridge")(bridge.command)
 app.command("growth")(growth.command)
 app.command("mazes")(mazes.command)
 app.command("specdec")(specdec.command)
+app.command("sweep")(sweep.command)
 app.command("threshold")(threshold.command)
 app.command("wire")(wire.command)
 

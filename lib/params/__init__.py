@@ -22,6 +22,7 @@ from lib.params.inference import Inference
 from lib.params.mazes import PohScaling
 from lib.params.scaling import Scaling, split_arm
 from lib.params.specdec import SpecDec
+from lib.params.sweep import Sweep
 from lib.params.wire import Wire
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "PohScaling",
     "Scaling",
     "SpecDec",
+    "Sweep",
     "Wire",
     "check_names",
     "config_hash",
@@ -58,6 +60,7 @@ EXPERIMENTS: dict[str, type[Params]] = {
     "bench/mazes": PohScaling,
     "bench/bridge": Bridge,
     "bench/wire": Wire,
+    "bench/sweep": Sweep,
 }
 
 
