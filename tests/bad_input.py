@@ -1,6 +1,6 @@
 """Sixty and more ways to ask for what cannot be had, by the entry point at which they are tried.
 
-A case is what is typed and part of the sentence that it must end in. `{tmp}` stands for a folder that holds the files of
+A case is what is typed and part of the sentence that it must end in. `{tmp}` stands for a folder with the files of
 `FILES`; YAML cases are a file of params/ instead. Importing this module needs no model stack.
 """
 

@@ -125,7 +125,10 @@ def _lines(content: str, path: Path) -> Iterator[Placed]:
 
 
 def _list(content: str, path: Path) -> Iterator[Placed]:
-    for number, row in enumerate(_parsed(content, f"{str(path)!r}"), 1):
+    parsed = _parsed(content, f"{str(path)!r}")
+    if not parsed:
+        raise DataError(f"{str(path)!r} is an empty list: give it one JSON object per row.")
+    for number, row in enumerate(parsed, 1):
         place = f"row {number} of {str(path)!r}"
         yield place, _object(row, place)
 
