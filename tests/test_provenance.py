@@ -1,6 +1,8 @@
 """The source hash follows imports as Python would, and nothing but code that can change a result changes it."""
 
 import json
+import subprocess
+from importlib import metadata
 
 import pytest
 
@@ -97,3 +99,26 @@ def test_environment_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance.paths, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert provenance.git_state() == {"commit": None, "dirty": None}
+
+
+def test_a_repository_names_its_commit_and_whether_anything_in_it_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance.paths, "ROOT", tmp_path)
+
+    def git(*command: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.invalid", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *who, *command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    git("init", "--quiet")
+    assert provenance.git_state() == {"commit": None, "dirty": None}
+    (tmp_path / "# file").write_text("")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    commit = git("rev-parse", "HEAD").strip()
+    assert provenance.git_state() == {"commit": commit, "dirty": False}
+    (tmp_path / "# file").write_text("changed")
+    assert provenance.git_state() == {"commit": commit, "dirty": True}
+
+
+def test_versions_are_those_the_packages_give():
+    packages = provenance.environment()["packages"]
+    assert packages == {name: metadata.version(name) for name in packages}
