@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from lib.console import PRINT_EVERY
 from lib.sweep.planning import spell
 
 MOST_LINES = 20  # cells shown at once; a cluster may run more
+OTHER_LINES = 4  # of a terminal: how many more cells there are, the total, its bar, and the cursor's own
+BAR = 40  # columns
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,22 @@ class Board:
     """Shows cells at work and how far the sweep is; `say` puts a line above that stays."""
 
     def __init__(self) -> None:
-        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True) if sys.stderr.isatty() else None
+        self._console = Console(file=sys.stderr, highlight=False)
+        redrawn = sys.stderr.isatty() and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if redrawn else None
         self._printed = time.monotonic()
         if self._live is not None:
             self._live.start()
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(Text(text))
+        self._console.print(Text(text), soft_wrap=True)  # whole, so that a path can be copied
 
     def show(self, lines: list[Line], ended: int, total: int, failed: int, left: float | None) -> None:
         """Bring the table up to date; `left` is the seconds still to go, where known."""
         if self._live is not None:
-            self._live.update(picture(lines, ended, total, failed, left), refresh=True)
+            most = max(1, min(MOST_LINES, self._console.height - OTHER_LINES))
+            self._live.update(picture(lines, ended, total, failed, left, most), refresh=True)
         elif lines and time.monotonic() - self._printed >= PRINT_EVERY:
             self._printed = time.monotonic()
             for line in lines:
@@ -54,20 +57,20 @@ class Board:
             self._live.stop()
 
 
-def picture(lines: list[Line], ended: int, total: int, failed: int, left: float | None) -> RenderableType:
-    """The table of cells at work over the bar of all cells."""
-    table = Table.grid(padding=(0, 2))
-    for style in ("bold", "dim", ""):
-        table.add_column(style=style, no_wrap=True, overflow="ellipsis")
-    for line in lines[:MOST_LINES]:
-        table.add_row(line.label, line.place, line.newest)
-    if len(lines) > MOST_LINES:
-        table.add_row(f"and {len(lines) - MOST_LINES} more", "", "")
-    bar = Table.grid(padding=(0, 2))
-    for _ in range(2):
-        bar.add_column(no_wrap=True)
-    waiting = total - ended - len(lines)
-    words = f"{ended} of {total} ended, {failed} of them failed, {waiting} waiting"
-    words += "" if left is None else f", about {spell(left)} left"
-    bar.add_row(ProgressBar(total=max(total, 1), completed=ended, width=30), words)
-    return Group(table, bar)
+def picture(
+    lines: list[Line], ended: int, total: int, failed: int, left: float | None, most: int = MOST_LINES
+) -> RenderableType:
+    """A line for each cell at work, at most `most`, over the number of all cells and their bar; cut at the right."""
+    shown = lines[:most]
+    widths = [max((len(getattr(line, name)) for line in shown), default=0) for name in ("label", "place")]
+    rows = [
+        Text.assemble((f"{line.label:{widths[0]}}  ", "bold"), (f"{line.place:{widths[1]}}  ", "dim"), line.newest)
+        for line in shown
+    ]
+    if len(lines) > most:
+        rows.append(Text(f"and {len(lines) - most} more"))
+    words = f"{ended} of {total} ended, {failed} of them failed, {total - ended - len(lines)} waiting"
+    rows.append(Text(words if left is None else f"{words}, about {spell(left)} left"))
+    for row in rows:
+        row.no_wrap, row.overflow = True, "ellipsis"
+    return Group(*rows, ProgressBar(total=max(total, 1), completed=ended, width=BAR))

@@ -70,6 +70,9 @@ def run_all(tasks: Sequence[Task], executor: Executor, board: Board, rerun: Reru
                 time.sleep(POLL)  # all that is left is run by another sweep
             _collect(queue, board)
             board.show(_lines(queue), queue.ended, queue.total, len(queue.failed), _left(queue))
+    except KeyboardInterrupt:
+        board.say("Stopping what runs; a second Ctrl-C kills it.")
+        raise
     finally:
         try:
             for handle, _ in queue.running:

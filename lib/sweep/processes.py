@@ -69,11 +69,18 @@ class Processes:
         return len(running) < self.jobs and not any(other.cell.exclusive for other in (task, *running))
 
     def start(self, task: Task, job: Job) -> Process:
+        """Start a cell; OSError where the system gives no process, also after the server was started anew."""
         self._started = [process for process in self._started if process.process.is_alive()]
+        try:
+            self._started.append(self._start(task, job))
+        except (EOFError, OSError):  # the server was killed this moment
+            self._started.append(self._start(task, job))
+        return self._started[-1]
+
+    def _start(self, task: Task, job: Job) -> Process:
         if self._forks:
             _start_server()
-        self._started.append(Process(task, job, self._context))
-        return self._started[-1]
+        return Process(task, job, self._context)
 
     def wait(self, running: Sequence[Process], seconds: float) -> None:
         """Return when one of the processes has ended, or after `seconds`."""
