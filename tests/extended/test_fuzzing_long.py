@@ -17,10 +17,10 @@ from fuzzing import (
 )
 from hypothesis import HealthCheck, given, settings
 
-DOCUMENTS, TEXTS, FILES, ROWS, RUNS = 3000, 3000, 1500, 1500, 1200
-REQUESTS = (
-    b'{"prompt": "Say it.", "id": 1}\n{"turns": ["a", "b"], "category": "qa", "question": "q", "answer": "#### 1"}\n'
-)
+DOCUMENTS, TEXTS, FILES, ROWS, RUNS = 2000, 2000, 2500, 2500, 1500
+REQUESTS = b"""{"prompt": "Say it.", "id": 1, "type": "bridge", "level": "easy"}
+{"turns": ["a", "b"], "category": "qa", "question": "q", "answer": "#### 1"}
+"""
 
 
 def at_most(cases: int) -> settings:
