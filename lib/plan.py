@@ -241,7 +241,6 @@ def main(
 
     Exit codes: 0 every stage succeeded, 1 some failed, 2 a mistake in a command, 130 Ctrl-C.
     """
-    console.plain_warnings()
     try:
         plan = load(name)
         options = _options(plan, ray, jobs, runs_dir)

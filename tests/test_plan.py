@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import checkout
@@ -39,7 +40,7 @@ if sys.argv[1] == "wait":
         threading.Event().wait()
     except KeyboardInterrupt:
         print("stopping", file=channel, flush=True)
-        open(os.environ["RELEASE"]).read()
+        open(os.environ["RELEASE"]).readline()
         with open("order.txt", "a") as order:
             print("tidied", file=order)
         raise
@@ -128,16 +129,15 @@ def test_options_reach_the_stages_that_take_them(root, tmp_path):
 class Started:
     """A plan whose second stage never ends, in a process group of its own as a terminal would start it."""
 
-    def __init__(self, root: Path, tmp_path: Path) -> None:
-        for name in ("channel", "release"):
-            os.mkfifo(tmp_path / name)
-        names = {"CHANNEL": str(tmp_path / "channel"), "RELEASE": str(tmp_path / "release")}
-        self._release = tmp_path / "release"
-        self._channel = os.open(tmp_path / "channel", os.O_RDONLY | os.O_NONBLOCK)
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._pipes = {}
+        for name, mode in {"CHANNEL": os.O_RDONLY | os.O_NONBLOCK, "RELEASE": os.O_RDWR}.items():
+            os.mkfifo(folder / name)
+            self._pipes[name] = os.open(folder / name, mode)
         self.process = subprocess.Popen(
             [*PLAN, "wait"],
             cwd=root,
-            env=checkout.environment(root, **names),
+            env=checkout.environment(root, **{name: str(folder / name) for name in self._pipes}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -147,23 +147,35 @@ class Started:
 
     def hears(self) -> str:
         """What the stage says next."""
-        assert select.select([self._channel], [], [], 60)[0], "the stage says nothing"
-        return os.read(self._channel, 100).decode().strip()
+        assert select.select([self._pipes["CHANNEL"]], [], [], 60)[0], "the stage says nothing"
+        return os.read(self._pipes["CHANNEL"], 100).decode().strip()
 
     def release(self) -> None:
-        """Let the stage end, once it has asked to."""
-        self._release.write_text("go")
+        """Let the stage end, once it was asked to."""
+        os.write(self._pipes["RELEASE"], b"go\n")
 
     def end(self) -> str:
-        """What the plan printed, when it has ended."""
+        """What the plan printed, when it and its stage, which holds the same pipes, have ended."""
         shown, errors = self.process.communicate(timeout=60)
-        os.close(self._channel)
         assert "lib/plan.py" not in errors  # the stage may show a traceback, the plan none
         return shown
 
+    def close(self) -> None:
+        """Leave nothing behind, whatever failed."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+        for pipe in self._pipes.values():
+            os.close(pipe)
 
-def test_ctrl_c_lets_the_stage_finish_tidying_and_says_how_to_go_on(root, tmp_path):
-    started = Started(root, tmp_path)
+
+@pytest.fixture
+def started(root, tmp_path):
+    with closing(Started(root, tmp_path)) as plan_at_work:
+        yield plan_at_work
+
+
+def test_ctrl_c_lets_the_stage_finish_tidying_and_says_how_to_go_on(root, started):
     assert started.hears() == "here"
     os.killpg(started.process.pid, signal.SIGINT)
     assert started.hears() == "stopping"
@@ -177,11 +189,10 @@ def test_ctrl_c_lets_the_stage_finish_tidying_and_says_how_to_go_on(root, tmp_pa
     assert shown.endswith("the same command goes on: python -m lib.plan wait\n")
 
 
-def test_a_polite_kill_of_the_plan_alone_takes_its_stage_along(root, tmp_path):
-    started = Started(root, tmp_path)
+def test_a_polite_kill_of_the_plan_alone_takes_its_stage_along(root, started):
     assert started.hears() == "here"
     started.process.terminate()
-    shown = started.end()  # would time out if the stage, which holds the same pipes, went on
+    shown = started.end()
     assert started.process.returncode == 130
     assert order(root) == ["one", "wait"]
     assert rows(shown)["second"][0] == "stopped"
