@@ -366,15 +366,28 @@ class TestQueue:
             loop.run_all([some_task()], script, board)
         assert board.closed
 
-    def test_time_left(self, monkeypatch):
-        monkeypatch.setattr(loop.time, "monotonic", lambda: 100.0)
+    def test_time_left(self, monkeypatch, tmp_path):
         queue = loop.Queue(deque([some_task(seed=1), some_task(seed=2, expected=50.0)]), None)
         assert loop._left(queue) is None  # no run tells how long one takes
         queue.spent = [20.0, 40.0]
         assert loop._left(queue) == 30.0 + 50.0
-        handles = [Script.Handle(Script({}), some_task(seed=n, expected=60.0), "runs") for n in (3, 4)]
-        queue.running = [(handles[0], 80.0), (handles[1], 0.0)]  # 40 s to go; overdue
-        assert loop._left(queue) == (30.0 + 50.0 + 40.0 + 0.0) / 2
+        handles = [Script.Handle(Script({}), some_task(seed=n, expected=60.0), "runs") for n in (3, 4, 5)]
+        queue.running = [(handle, 0.0) for handle in handles]
+        for handle, began in zip(handles, (80.0, 0.0), strict=False):  # 40 s to go; overdue; the third is held back
+            monkeypatch.setattr(loop.time, "time", lambda began=began: began)
+            attempt = attempts.Attempt("1a3_scaling", handle.task.params)
+            with attempt.claimed():
+                attempt.begin(tmp_path, loop.THIS_SWEEP)
+        monkeypatch.setattr(loop.time, "time", lambda: 100.0)
+        assert [line.label for line in loop._lines(queue)] == ["s3", "s4"]
+        assert loop._left(queue) == (30.0 + 50.0 + 40.0 + 0.0 + 60.0) / 2
+
+    def test_a_cell_of_another_sweep_costs_no_process_while_that_one_is_at_it(self, monkeypatch):
+        claims = iter([True, True, False])
+        monkeypatch.setattr(attempts.Attempt, "is_claimed", lambda _: next(claims))
+        script, _board, _queue = self.run({"s0": ["busy", "complete"]}, cells=1)
+        assert script.starts == ["s0", "s0"]
+        assert next(claims, None) is None
 
 
 class TestAttempt:

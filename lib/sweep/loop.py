@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lib.console import tail
 from lib.sweep.attempts import Attempt
@@ -88,12 +88,22 @@ def _start(queue: Queue, executor: Executor, board: Board) -> None:
     if queue.stuck:
         queue.waiting.clear()
     for task in list(queue.waiting):
-        if queue.away.get(id(task), 0) > time.monotonic():
+        if _is_away(queue, task):
             continue
         if not executor.has_room(task, [handle.task for handle, _ in queue.running]):
             return
         queue.waiting.remove(task)
         queue.running.append((executor.start(task, task.job(queue.rerun)), time.monotonic()))
+
+
+def _is_away(queue: Queue, task: Task) -> bool:
+    """Whether another sweep is at the cell, looked at now and then: a process only to ask that is costly on Ray."""
+    if id(task) not in queue.away:
+        return False
+    if queue.away[id(task)] > time.monotonic():
+        return True
+    queue.away[id(task)] = time.monotonic() + AWAY
+    return Attempt(task.cell.experiment, task.params).is_claimed()
 
 
 def _collect(queue: Queue, board: Board) -> None:
@@ -145,14 +155,19 @@ def _noted(task: Task, outcome: Outcome) -> Outcome:
     return replace(outcome, folder=note["folder"], reason=reason)
 
 
+def _at_work(queue: Queue) -> list[tuple[Task, dict[str, Any]]]:
+    """The cells at work and their notes; of those that an executor has taken, Ray may still hold some back."""
+    tasks = [handle.task for handle, _ in queue.running]
+    noted = [(task, Attempt(task.cell.experiment, task.params).note()) for task in tasks]
+    return [(task, note) for task, note in noted if note is not None and note.get("sweep") == THIS_SWEEP]
+
+
 def _lines(queue: Queue) -> list[Line]:
-    """What the board shows of each cell that is at work; one that Ray still holds back counts as waiting."""
+    """What the board shows of each cell that is at work."""
     lines = []
-    for handle, _ in queue.running:
-        note = Attempt(handle.task.cell.experiment, handle.task.params).note()
-        if note is not None and note.get("sweep") == THIS_SWEEP:
-            newest = tail(Path(note["folder"]) / "log.txt") if note["folder"] else ""
-            lines.append(Line(handle.task.cell.label, where(note), newest))
+    for task, note in _at_work(queue):
+        newest = tail(Path(note["folder"]) / "log.txt") if note["folder"] else ""
+        lines.append(Line(task.cell.label, where(note), newest))
     return lines
 
 
@@ -160,8 +175,8 @@ def _left(queue: Queue) -> float | None:
     """Seconds until the end, by what earlier runs took, or the mean of this sweep's; None while nothing tells."""
     if not queue.spent and not any(handle.task.expected for handle, _ in queue.running):
         return None
+    tasks = [*queue.waiting, *(handle.task for handle, _ in queue.running)]
     usual = sum(queue.spent) / len(queue.spent) if queue.spent else 0.0
-    work = sum(task.expected or usual for task in queue.waiting)
-    now = time.monotonic()
-    work += sum(max(0.0, (handle.task.expected or usual) - (now - started)) for handle, started in queue.running)
-    return work / max(1, len(queue.running))
+    at_work = {id(task): time.time() - note["started"] for task, note in _at_work(queue)}
+    work = sum(max(0.0, (task.expected or usual) - at_work.get(id(task), 0.0)) for task in tasks)
+    return work / max(1, len(at_work))
