@@ -178,6 +178,8 @@ class TestExport:
         assert packing.find(folders[0].name, here) == packing.find(str(folders[0]), here) == folders[:1]
         monkeypatch.chdir(here / EXPERIMENT)
         assert packing.find(f"./{folders[0].name}", "elsewhere") == folders[:1]
+        monkeypatch.chdir(folders[0])
+        assert packing.find(".", here) == folders[:1]
 
     def test_of_an_experiment_each_configuration_goes_once(self, tmp_path, monkeypatch):
         monkeypatch.setattr(provenance, "environment", lambda *_: {"git": {"commit": None, "dirty": None}})
@@ -571,8 +573,10 @@ def test_a_killed_import_leaves_whole_runs_and_the_next_finishes(here, packed, t
     assert list(root.rglob(".import")), "it was killed too late for this test"
     seen = [run for e in (EXPERIMENT, "bench/sampling") for run in runs.finished(e, root)]
     assert len(seen) == there
+    (root / "2a_specdec" / ".import" / "run").mkdir(parents=True)  # of yet another one
     new, present = unpack(packed, root)
     assert (len(new), len(present)) == (3 - there, there)
+    (root / "2a_specdec").rmdir()  # empty: what was hidden in it is gone
     assert tree(root) == tree(here)
 
 

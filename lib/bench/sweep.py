@@ -161,15 +161,17 @@ def _fill(count: int, place: Path) -> None:
     for n in range(ROWS):
         first.measure(arm=f"arm {n}", repeat=n, seconds=n / 7, tokens=100 * n, note=None)
     metrics = json.loads(first.finish({"speedup": 1.5}).read_text(encoding="utf-8"))
+    config = (first.dir / "config.yaml").read_text(encoding="utf-8")
+    stem = first.dir.name.rpartition("_")[0]
     for seed in tqdm(range(1, count), desc="runs to load", unit="run", delay=DELAY):
-        params = first.params.model_copy(update={"seed": seed})
-        folder = runs.prepare(EXPERIMENT, params)
-        for name in ("env.json", *runs.RECORDS):
-            shutil.copyfile(first.dir / name, folder / name)
-        digest = hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()
-        own = {"run": folder.name, "config_hash": config_hash(params), "config_sha256": digest}
-        own["config"] = metrics["config"] | {"seed": seed}
-        (folder / "metrics.json").write_text(json.dumps(metrics | own, indent=1), encoding="utf-8")
+        own = config_hash(first.params.model_copy(update={"seed": seed}))
+        folder = place / EXPERIMENT / f"{stem}_{own[:6]}-{seed}"
+        shutil.copytree(first.dir, folder)
+        text = config.replace("seed: 0\n", f"seed: {seed}\n")
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        metrics |= {"run": folder.name, "config_hash": own, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
+        metrics["config"]["seed"] = seed
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
 
 
 def _seconds(work: Callable[[], object]) -> float:

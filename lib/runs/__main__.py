@@ -107,7 +107,7 @@ def _opened(file: str) -> BinaryIO:
 
 
 def main() -> None:
-    console.run(app, ArchiveError, StorageError)
+    console.command(app, ArchiveError, StorageError)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def find(name: str, runs_dir: str | Path | None = None) -> list[Path]:
             )
         return found
     places = [experiment_folder(experiment, runs_dir) for experiment in EXPERIMENTS]
-    for folder in (*(place / name for place in places), absolute(name)):
+    named = [place / name for place in places] if archive.RUN_NAME.fullmatch(name) else []
+    for folder in (*named, absolute(name)):
         if folder.is_dir():
             return [folder]
     known = [*EXPERIMENTS, *(folder.name for place in places for folder in place.glob("[!.]*"))]

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lib import paths
-from lib.params import ParameterError, config_hash, resolve, schema
+from lib.params import EXPERIMENTS, ParameterError, config_hash, resolve, schema
 from lib.runs import archive
 from lib.runs.archive import ArchiveError, Entry
 from lib.runs.folder import absolute, storing
@@ -30,8 +30,8 @@ DELAY = 2.0  # seconds before a progress bar is shown
 def unpack(stream: BinaryIO, runs_dir: str | Path | None = None) -> tuple[list[Path], list[Path]]:
     """Add the runs of an archive; returns the folders of those that are new, and of those that were already here.
 
-    ArchiveError, one sentence, where anything is not as `pack` wrote it or a run of that name has other content, and
-    StorageError where the disk does not take it; the runs are then as they were.
+    ArchiveError, one sentence, where anything is not as `pack` wrote it or a run of that name has other content; the
+    runs are then as they were. StorageError where the disk does not take it; no run is then there in part.
     """
     entries = archive.read_manifest(stream)
     runs: dict[str, list[Entry]] = {}
@@ -51,12 +51,12 @@ def unpack(stream: BinaryIO, runs_dir: str | Path | None = None) -> tuple[list[P
 
 @contextmanager
 def _alone(root: Path, runs: Iterable[str]) -> Iterator[None]:
-    """The only import into `root`, its hidden folders fresh; they, and folders that stay empty, are gone afterwards."""
+    """The only import into `root`, without hidden folders of others; at the end its own go, and what stayed empty."""
     experiments = {root / run.rpartition("/")[0] for run in runs}
     made = [folder for folder in sorted({root, *experiments, *(e.parent for e in experiments)}) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
     try:
-        with _locked(root / LOCK), _cleaned([folder / HIDDEN for folder in experiments]):
+        with _locked(root / LOCK), _cleaned([root / experiment / HIDDEN for experiment in EXPERIMENTS]):
             yield
     finally:
         for folder in reversed(made):
@@ -66,12 +66,10 @@ def _alone(root: Path, runs: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def _cleaned(places: list[Path]) -> Iterator[None]:
-    """These folders empty, whatever a killed import left there; afterwards they are gone."""
+    """Without these folders, which a killed import may have left; afterwards they are gone again."""
     for place in places:
         shutil.rmtree(place, ignore_errors=True)
     try:
-        for place in places:
-            place.mkdir(parents=True)
         yield
     finally:
         for place in places:
