@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib import fidelity, generators, paths, presets, runs
-from lib.bench import bound, sampling, specdec, throughput
+from lib.bench import bound, sampling, specdec, threshold, throughput
 from lib.generators import replicates
 from lib.generators.common import SamplingParams
 from lib.generators.comparison import run_arm
@@ -207,3 +207,13 @@ class TestSpecdec:
         assert specdec._by_category(table, specdec.COUNTS["tokens_per_forward"])["ngram"]["all"] == 2
         assert specdec._by_category(table, specdec.COUNTS["mean_acceptance_length"])["ngram"]["copied"] == 2
         assert specdec._equal(table) == {"baseline": 1, "ngram": 0.5}
+
+
+def test_the_threshold_it_names_is_the_largest_with_whole_trees(micro_path, monkeypatch, capsys):
+    monkeypatch.setattr(threshold, "THRESHOLDS", (0.0, 1.0))  # branch everywhere, branch nowhere
+    threshold.command(model="ladder-micro", prompts=2)
+    header, everywhere, nowhere, verdict = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "threshold"
+    assert [float(line.split()[0]) for line in (everywhere, nowhere)] == [0.0, 1.0]
+    assert float(nowhere.split()[2]) == 1.0, "one path, one sample"
+    assert verdict == f"Largest threshold at which the median tree returns {SamplingParams().max_paths} samples: 0"

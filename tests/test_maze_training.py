@@ -267,8 +267,9 @@ def test_tables_say_what_the_rows_do(rows):
     assert json.dumps(report.summary(table), default=float)
 
 
-def test_a_search_ranks_settings_by_validation_alone():
-    rows = [
+def searched() -> pd.DataFrame:
+    """Rows of a search over the rates 0.01 and 0.02, two seeds and two epochs each."""
+    return pd.DataFrame(
         {"protocol": protocol, "run": f"r{rate}", "size": "pico", "arch": arch, "seed": seed, "epoch": epoch}
         | {"learning_rate": rate, "R": 4, "T": 4, "n_heads": 0, "val_loss": loss + 0.1 * seed - 0.05 * epoch}
         | {"val_accuracy": 0.5, "train_s": 2.0 * epoch}
@@ -277,9 +278,29 @@ def test_a_search_ranks_settings_by_validation_alone():
         for rate, loss in losses.items()
         for seed in (0, 1)
         for epoch in (1, 2)
-    ]
-    found = search.found(pd.DataFrame(rows))
+    )
+
+
+def test_a_search_ranks_settings_by_validation_alone():
+    found = search.found(searched())
     assert [key[2] for key in found.index] == [0.02, 0.01, 0.01, 0.02]
     assert found.val_loss.tolist() == pytest.approx([0.25, 0.35, 0.15, 0.55])
     assert (found.seeds == 2).all()
     assert (found.train_s == 8).all()
+
+
+def test_a_search_shows_the_best_first_what_it_cost_and_what_is_missing(monkeypatch, capsys):
+    asked = []
+
+    def grid_rows(*given):
+        asked.append(given)
+        return searched(), ["nano loop"]
+
+    monkeypatch.setattr(search.results, "grid_rows", grid_rows)
+    search.show("search_shape", None)
+    out = capsys.readouterr().out
+    rates = [line.split()[-5] for line in out.splitlines() if line.endswith(" 8.0")]
+    assert rates == ["0.02", "0.01", "0.01", "0.02"]
+    assert "It took 0.5 minutes of training." in out  # four settings of 8 s
+    assert "No finished run: nano loop" in out
+    assert asked == [("3a_poh_scaling", "search_shape", None, None)]
