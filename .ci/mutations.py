@@ -113,10 +113,17 @@ FAULTS = [
     ),
     Fault(
         "Runs: a record file that was cut off is not noticed",
-        "lib/runs/__init__.py",
-        "if not file.exists() or file.stat().st_size != size:",
-        "if not file.exists():",
+        "lib/runs/checking.py",
+        "if size is not None and found.st_size != size:",
+        "if size is not None and found.st_size > size:",
         Tests("test_runs.py", "damaged_folder"),
+    ),
+    Fault(
+        "Sweeps: a cell that measures time gets company",
+        "lib/sweep/processes.py",
+        "and not any(other.cell.exclusive for other in (task, *running))",
+        "",
+        Tests("test_sweep.py", "nothing_runs_beside"),
     ),
 ]
 
