@@ -16,7 +16,7 @@ from lib import plain_yaml
 from lib.params import ParameterError, nearest, schema
 
 MOST_CELLS = 10_000  # of one preset; the largest here has 60
-Gpus = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, allow_inf_nan=False)] | str
+Gpus = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] | str  # a share of one, not one and a half
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -116,5 +116,7 @@ def _sentence(model: type[BaseModel], error: ValidationError, place: str) -> str
         return f"{place} lacks {where}; add it."
     kinds = {"dict_type": "a mapping", "list_type": "a list", "string_type": "text", "bool_type": "true or false"}
     expected = kinds.get(first["type"], first["msg"].removeprefix("Input should be "))
-    expected = "a number from 0 on, or a parameter that holds one" if where == "gpus" else expected
+    expected = (
+        "a whole number from 0 on, a share below 1, or a parameter that holds a number" if where == "gpus" else expected
+    )
     return f"{place} has {where}: {repr(first['input'])[:80]}, which should be {expected}; correct it."

@@ -115,9 +115,7 @@ class OnRay:
 
 def _connect(address: str) -> None:
     """Join the cluster, or start one on this machine; ParameterError, one sentence, where that cannot be."""
-    # read when Ray is imported: its own log is no use to whoever waits for a sweep, and nothing is sent anywhere
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
     try:
         import ray
     except ModuleNotFoundError:

@@ -18,7 +18,7 @@ import checkout
 import nbformat
 import psutil
 
-PATIENCE = 90.0  # seconds until a test gives up; far more than anything takes on an idle machine
+PATIENCE = 240.0  # seconds until a test gives up; far more than anything takes, even on a busy machine
 SWEEP = [sys.executable, "-m", "lib.sweep", "1a3_scaling"]
 Found = TypeVar("Found")
 
@@ -49,9 +49,10 @@ presets:
     exclude: [{seed: 102, top_k: 0}, {seed: 102, top_k: 2}, {seed: 102, top_k: 4},
               {seed: 13, top_k: 1}, {seed: 13, top_k: 2}, {seed: 13, top_k: 4}]
   halves: {gpus: 0.5, label: "{seed}", grid: {seed: [101, 102]}}
+  fours: {gpus: 4, label: "{seed}", grid: {seed: [101, 102]}}
   five: {gpus: 5, label: "{seed}", grid: {seed: [101]}}
-  three: {label: "{seed}", grid: {seed: [1, 101, 102]}}
-  timed: {exclusive: true, label: "{seed}", grid: {seed: [101, 102, 103, 104]}}
+  pair: {label: "{seed}", grid: {seed: [1, 101]}}
+  timed: {exclusive: true, label: "{seed}", grid: {seed: [101, 102, 103]}}
 """
 
 
@@ -90,50 +91,59 @@ def kill(pid: int) -> None:
 
 
 class Sweeps:
-    """The sweeps of one test, with a runs folder and a room of their own."""
+    """The sweeps of one test, with a runs folder and a room of their own, and further environment variables."""
 
-    def __init__(self, root: Path, address: str, folder: Path) -> None:
-        self.root, self.address, self.folder = root, address, folder
+    def __init__(self, root: Path, address: str, folder: Path, **variables: str) -> None:
+        self.root, self.address, self.folder, self._variables = root, address, folder, variables
         self.room, self.runs = folder / "room", folder / "runs"
         self.room.mkdir()
-        self.started: list[subprocess.Popen] = []
+        self._logs: dict[subprocess.Popen, Path] = {}
+
+    def start(self, preset: str, *arguments: str, address: str = "") -> subprocess.Popen:
+        """Start a sweep on the cluster."""
+        return self.launch(self.command("--preset", preset, "--ray", address or self.address, *arguments))
 
     def command(self, *arguments: str) -> list[str]:
         return [*SWEEP, "--runs-dir", str(self.runs), *arguments]
 
-    def start(self, preset: str, *arguments: str, address: str = "") -> subprocess.Popen:
-        """Start a sweep on the cluster; what it says goes to a pipe."""
-        self.started.append(
-            subprocess.Popen(
-                self.command("--preset", preset, "--ray", address or self.address, *arguments),
+    def launch(self, command: list[str]) -> subprocess.Popen:
+        """Start a command in the checkout, in a process group of its own."""
+        log = self.folder / f"said-{len(self._logs)}.txt"
+        with log.open("w") as said:
+            process = subprocess.Popen(
+                command,
                 cwd=self.root,
                 env=self.environment(),
-                stderr=subprocess.PIPE,
-                text=True,
+                stdout=said,
+                stderr=said,
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
             )
-        )
-        return self.started[-1]
+        self._logs[process] = log
+        return process
 
-    def environment(self, **extra: str) -> dict[str, str]:
-        return checkout.environment(self.root, RECOUNT_ROOM=str(self.room), HF_TOKEN="hf_secret", **extra)
+    def said(self, process: subprocess.Popen) -> str:
+        """What a process has printed so far."""
+        return self._logs[process].read_text()
+
+    def end(self, process: subprocess.Popen) -> str:
+        """Wait for a process to end; returns what it said."""
+        process.wait(PATIENCE)
+        return self.said(process)
 
     def run(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess:
         """Run a command line of lib.sweep to its end."""
+        return self.run_command(self.command(*arguments), **extra)
+
+    def run_command(self, command: list[str], **extra: str) -> subprocess.CompletedProcess:
+        """Run a command in the checkout to its end."""
+        environment = {**self.environment(), **extra}
         return subprocess.run(
-            self.command(*arguments),
-            cwd=self.root,
-            env=self.environment(**extra),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
+            command, cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
         )
 
-    def end(self, process: subprocess.Popen) -> str:
-        """Wait for a sweep to end; returns what it said."""
-        return process.communicate(timeout=PATIENCE)[1]
+    def environment(self) -> dict[str, str]:
+        return checkout.environment(self.root, RECOUNT_ROOM=str(self.room), HF_TOKEN="hf_secret", **self._variables)
 
     def go(self) -> None:
         """Let the cells that wait go on."""
@@ -161,7 +171,7 @@ class Sweeps:
 
     def close(self) -> None:
         """End what a failed test has left."""
-        for process in self.started:
+        for process in self._logs:
             if process.poll() is None:
-                kill(process.pid)
-            process.communicate()
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
