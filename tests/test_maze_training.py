@@ -299,8 +299,8 @@ def test_a_search_shows_the_best_first_what_it_cost_and_what_is_missing(monkeypa
     monkeypatch.setattr(search.results, "grid_rows", grid_rows)
     search.show("search_shape", None)
     out = capsys.readouterr().out
-    rates = [line.split()[-5] for line in out.splitlines() if line.endswith(" 8.0")]
-    assert rates == ["0.02", "0.01", "0.01", "0.02"]
+    losses = [line.split()[-4] for line in out.splitlines() if line.endswith(" 8.0")]
+    assert losses == ["0.25", "0.35", "0.15", "0.55"]
     assert "It took 0.5 minutes of training." in out  # four settings of 8 s
     assert "No finished run: nano loop" in out
     assert asked == [("3a_poh_scaling", "search_shape", None, None)]
