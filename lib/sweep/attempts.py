@@ -116,7 +116,8 @@ def _locked(file: TextIO, alone: bool) -> bool:
     if fcntl is None:
         return True
     for look in range(LOOKS):
-        time.sleep(0.01 * look)
+        if look:
+            time.sleep(0.01)
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # what NFS says, on some systems
