@@ -125,7 +125,10 @@ def processes(root: Path) -> list[psutil.Process]:
     mine = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("PYTHONPATH") == str(root) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get("PYTHONPATH", "").startswith(f"{root}{os.pathsep}")
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 mine.append(process)
         except psutil.Error:  # gone meanwhile, or not ours to look at
             continue
@@ -176,30 +179,22 @@ def test_what_is_killed_is_tried_once_more(root):
     assert line(said, "s7 is failed: The run's process was killed")
     assert "5 done, 3 failed" in said
     check(root, *range(1, 9))
-    assert sorted(os.listdir(checkout.temporary(root).name)) == [f"recount-{os.getuid()}.lock"]
+    assert os.listdir(checkout.environment(root)["TMPDIR"]) == [f"recount-{os.getuid()}.lock"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_sweep_that_is_killed_resumes_at_once(root, how):
+def test_a_sweep_that_is_killed_resumes_at_once(root):
     killed = start(root, "--jobs", "2", *seeds(1, 2, 3), faults={1: "waits", 2: "waits"})
     logs = root.glob
     until(lambda: sum("waits" in path.read_text() for path in logs("runs/*/s*/log.txt")) == 2, "no kernel started")
-    if how == signal.SIGKILL:  # once is enough
-        shown = sweep(root, "--status", *seeds(1, 2, 3))[1]
-        assert "running: " in line(shown, "s1 ")
-        assert line(shown, "s3 ").endswith("to run")
-        assert "2 running, 1 to run" in shown
-    killed.send_signal(how)
+    shown = sweep(root, "--status", *seeds(1, 2, 3))[1]
+    assert "running: " in line(shown, "s1 ")
+    assert line(shown, "s3 ").endswith("to run")
+    assert "2 running, 1 to run" in shown
+    killed.kill()
+    killed.communicate()
     code, said = sweep(root, "--jobs", "2", *seeds(1, 2, 3))  # while what it started may still be ending
     assert code == 0, said
     assert "s1 is running: " in said or "s1 is stopped: s1_" in said
-    if how == signal.SIGTERM:
-        told = killed.communicate()[0]
-        assert killed.returncode == 130
-        assert "the same command resumes with the others: python -m lib.sweep 1a3_scaling --preset cells" in told
-    else:
-        killed.wait()
-        killed.stdout.close()
     check(root, 1, 2, 3)
 
 
@@ -259,7 +254,6 @@ def test_a_clock_set_back_overwrites_nothing(root):
     assert names[2] == f"{names[1]}-1"
     assert complete(root) == {1: 3}
     assert len(runs.load("1a3_scaling", root / "runs")) == 2  # one run's rows
-    assert "1 done" in sweep(root, "--dry-run", *seeds(1), CLOCK="1600000000")[1] or True
 
 
 @pytest.fixture
