@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib import paths
 
@@ -104,7 +104,7 @@ def source_hash(experiment: str, modules: Iterable[str] = ()) -> str:
 def _source_hash(experiment: str, modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for name, path in sorted(imported_modules(_entry_imports(experiment) | set(modules)).items()):
-        digest.update(f"{name}\n{_normal_form(path)}\n".encode())
+        digest.update(f"{name}\n{_read(path, name).digest}\n".encode())
     return digest.hexdigest()
 
 
@@ -118,10 +118,27 @@ def imported_modules(roots: Iterable[str]) -> dict[str, Path]:
         if name in found or path is None or not NOT_SOURCE.isdisjoint(name.split(".")[1:2]):
             continue
         found[name] = path
-        waiting += _imports(
-            ast.parse(path.read_text(encoding="utf-8")), name if path.stem == "__init__" else name.rpartition(".")[0]
-        )
+        waiting += _read(path, name).imports
     return found
+
+
+class Source(NamedTuple):
+    """What a file means: the modules of `lib` it imports, and sha256 (hex) of its syntax tree without docstrings."""
+
+    imports: tuple[str, ...]
+    digest: str
+
+
+def _read(path: Path, name: str) -> Source:
+    """The file of module `name`, parsed once per process and version of the file: experiments share most of theirs."""
+    return _parsed(path, name, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(path: Path, name: str, _changed: int) -> Source:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = tuple(_imports(tree, name if path.stem == "__init__" else name.rpartition(".")[0]))
+    return Source(imports, hashlib.sha256(_normal_form(tree).encode()).hexdigest())
 
 
 def _entry_imports(experiment: str) -> set[str]:
@@ -159,9 +176,8 @@ def _file(name: str) -> Path | None:
     return next((p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()), None)
 
 
-def _normal_form(path: Path) -> str:
-    """The syntax tree of a file without its docstrings, as text."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _normal_form(tree: ast.Module) -> str:
+    """A syntax tree without its docstrings, as text."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)

@@ -469,7 +469,7 @@ def test_what_was_taken_apart_and_put_together_again_is_accepted(packed, tmp_pat
 
 
 @pytest.mark.parametrize("change", [{"new_parameter": 1}, {"prompts": None}])
-def test_a_run_of_other_parameters_names_the_commit_that_has_them(packed, tmp_path, change):
+def test_a_run_of_other_parameters_comes_with_a_note_and_is_stale(packed, tmp_path, change, capsys):
     parts = Parts(packed)
     metrics = json.loads(parts.members[parts.index("metrics.json")][1])
     config = {k: v for k, v in (metrics["config"] | change).items() if v is not None}
@@ -478,8 +478,10 @@ def test_a_run_of_other_parameters_names_the_commit_that_has_them(packed, tmp_pa
     parts.replace("metrics.json", json.dumps(metrics).encode())
     parts.replace("config.yaml", json.dumps(config).encode())  # JSON is YAML
     parts.rename(f"_{old}/", f"_{new}/")
-    sentence = refused(parts.bytes(), tmp_path / "runs")
-    assert "with other parameters, that of commit " + "c" * 40 in sentence
+    (folder,) = [path for path in unpack(parts.bytes(), tmp_path / "runs")[0] if new in path.name]
+    name = folder.name
+    assert f"{name} was made by a version with other parameters, that of commit {'c' * 40}" in capsys.readouterr().err
+    assert {run.dir.name: run.stale for run in runs.finished(EXPERIMENT, tmp_path / "runs")}[name]
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 200_000, b"1" * 10_000, b"{}"])

@@ -140,7 +140,9 @@ def _complete(experiment: str, folders: Iterable[Path]) -> Iterator[Finished]:
 
 
 def _is_stale(experiment: str, metrics: Mapping[str, Any]) -> bool:
-    """Whether the source behind the run has changed; a configuration that can no longer be read counts as changed."""
+    """Whether the source behind the run has changed, or it was made for other parameters than there are today."""
+    if metrics["config"].keys() != schema(experiment).model_fields.keys():
+        return True
     try:
         modules = schema(experiment).model_construct(**metrics["config"]).modules()
     except (ValueError, AttributeError, TypeError, LookupError):

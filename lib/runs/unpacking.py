@@ -144,7 +144,7 @@ def _hidden(root: Path, run: str) -> Path:
 
 
 def _check(folder: Path, experiment: str) -> None:
-    """ArchiveError unless the folder is a whole run, of parameters as this version has them.
+    """ArchiveError unless the folder is a whole run; one of a version with other parameters is told of.
 
     A value may mean nothing here, such as a data set of the machine that the run comes from; what the run says about
     itself has then been compared with the hash alone.
@@ -154,7 +154,8 @@ def _check(folder: Path, experiment: str) -> None:
     with suppress(ParameterError):
         same = same and config_hash(resolve(experiment, metrics["config"])) == metrics["config_hash"]
     if not same:
-        raise ArchiveError(
-            f"Run {folder.name} was made by a version of Recount with other parameters, that of commit "
-            f"{metrics.get('commit')}: import it there, or run that configuration again."
+        print(
+            f"Note: {folder.name} was made by a version with other parameters, that of commit {metrics.get('commit')}; "
+            "it is read, and counts as stale.",
+            file=sys.stderr,
         )
