@@ -4,6 +4,7 @@ A notebook's output reaches its caller as text with progress bars in it, redrawn
 it; `newest_line` finds what a terminal would show last; `Status` shows that on a line of its own.
 """
 
+import os
 import re
 import shutil
 import sys
@@ -28,12 +29,19 @@ def command(app: typer.Typer, *also: type[Exception]) -> None:
 
 
 def run(work: Callable[[], object], *also: type[Exception]) -> None:
-    """Do the work of a command: a wrong parameter, what the system refuses or one of `also` ends it in one sentence."""
+    """Do the work of a command: a wrong parameter, what the system refuses or one of `also` ends it in one sentence.
+
+    Where nobody reads what is printed any more, as behind `| head`, it ends without a word.
+    """
     plain_warnings()
     try:
         work()
+        sys.stdout.flush()
     except (ParameterError, *also) as error:
         sys.exit(f"Error: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        sys.exit(1)
     except OSError as error:
         sys.exit(f"Error: {refused(error)}")
 

@@ -16,7 +16,7 @@ import checkout
 import pytest
 import typer
 
-from lib import paths, presets, runs
+from lib import console, paths, presets, runs
 from lib.console import Log, newest_line, tail
 from lib.params import ParameterError, config_hash, resolve
 from lib.sweep import __main__ as sweep
@@ -492,6 +492,24 @@ def test_a_damaged_folder_is_one_line_of_a_dry_run(root):
     assert done.stdout.count("to run") == 3  # two cells, and the total
     assert done.stderr.startswith(f"Warning: Run folder {folder} is left out because metrics.json is not JSON; delete")
     assert done.stderr.count("\n") == 1
+
+
+def test_nobody_reads_the_table(root):
+    command = shlex.join([*SWEEP, "--preset", "alone", "--dry-run"])
+    done = checkout.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], root)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_ctrl_c_while_the_cells_are_planned(monkeypatch, capsys):
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "plan", interrupted)
+    monkeypatch.setattr(sys, "argv", ["sweep", "1a3_scaling"])
+    with pytest.raises(SystemExit) as stopped:
+        console.command(sweep.app)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == ""  # nothing was begun
 
 
 def test_the_command_that_resumes_is_the_one_that_was_typed(monkeypatch):

@@ -145,4 +145,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    console.command(app)
