@@ -47,7 +47,7 @@ class RayTask:
 
     def _unplaced(self) -> Outcome | None:
         """The failure of a cell for which no machine came; None where one did."""
-        if self.task.cell.gpus <= most_gpus():
+        if self.task.cell.gpus <= _most_gpus():
             self._given_up = float("inf")
             return None
         self.stop()
@@ -74,7 +74,7 @@ class OnRay:
 
     def _check(self, tasks: Sequence[Task], address: str) -> None:
         """A cell that fits no machine is refused here; on a cluster, a larger one may be started because it waits."""
-        most = most_gpus()
+        most = _most_gpus()
         if short := next((task for task in tasks if task.cell.gpus > most), None):
             needs = f"{short.cell.label} needs {short.cell.gpus:g} GPUs on one machine and the largest has {most:g}"
             if address == "local":
@@ -94,7 +94,7 @@ class OnRay:
         cores = min((int(node["CPU"]) for node in _machines() if node.get("GPU", 0) >= gpus), default=1)
         wanted = cores if task.cell.exclusive else min(getattr(task.params, "threads", 1), cores)
         reference = self._remote.options(num_gpus=gpus, num_cpus=wanted, name=task.cell.label).remote(job)
-        self._taken.append(RayTask(task, reference, fits=gpus <= most_gpus()))
+        self._taken.append(RayTask(task, reference, fits=gpus <= _most_gpus()))
         return self._taken[-1]
 
     def wait(self, running: Sequence[RayTask], seconds: float) -> None:
@@ -129,9 +129,11 @@ def _connect(address: str) -> None:
     options: dict[str, Any] = {"include_dashboard": False} if local else {}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": carried}, **options)
-    except (OSError, RuntimeError, ValueError, SystemExit, ray.exceptions.RayError) as error:  # it may exit, too
+    except (OSError, RuntimeError, ValueError, SystemExit, ray.exceptions.RayError) as error:
         where = "Ray did not start on this machine" if local else f"No Ray cluster can be used at {address}"
-        raise ParameterError(f"{where} ({_first_line(error).rstrip('.')}); see docs/cluster.md.") from None
+        silent = isinstance(error, SystemExit)  # Ray's end of a process whose cluster does not answer
+        reason = "it does not answer" if silent else _first_line(error).rstrip(".")
+        raise ParameterError(f"{where} ({reason}); see docs/cluster.md.") from None
 
 
 def _check_address(address: str) -> None:
@@ -156,7 +158,7 @@ def _machines() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 
-def most_gpus() -> float:
+def _most_gpus() -> float:
     """How many GPUs the largest machine has."""
     return max((node.get("GPU", 0) for node in _machines()), default=0)
 

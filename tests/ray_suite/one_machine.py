@@ -28,7 +28,7 @@ def stop() -> None:
 
 def _is_ours(process: psutil.Process) -> bool:
     try:
-        return process.environ().get("MACHINE") == ADDRESS
+        return all(process.environ().get(name) == os.environ[name] for name in ("MACHINE", "RECOUNT_ROOM"))
     except psutil.Error:
         return False
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clusters import Sweeps, until
+from clusters import Sweeps, is_alive, until
 
 from lib import paths
 
@@ -45,7 +45,7 @@ wait
 
 
 VARIABLES = {
-    "SLURM_JOB_ID": "4711",
+    "SLURM_JOB_ID": str(os.getpid()),  # its port follows from it
     "SLURM_JOB_NODELIST": "machine[2-3]",
     "SLURM_JOB_NUM_NODES": "2",
     "SLURM_CPUS_PER_TASK": "2",
@@ -83,18 +83,37 @@ def job(root, tmp_path):
     sweeps = Sweeps(root, "", tmp_path, **VARIABLES, SLURM_SUBMIT_DIR=str(root))
     yield sweeps
     sweeps.close()
-    for process in psutil.process_iter():  # what a failed test has left
+    for process in on_machines(sweeps):  # what a failed test has left
+        process.kill()
+
+
+def on_machines(job: Sweeps) -> list[psutil.Process]:
+    """All that runs on the pretended machines of a job."""
+    found = []
+    for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get("MACHINE") in MACHINES:
-                process.kill()
+            variables = process.environ()
+            if variables.get("MACHINE") in MACHINES and variables["RECOUNT_ROOM"] == str(job.room):
+                found.append(process)
+    return found
 
 
-def test_the_template_runs_a_sweep_on_two_machines(job):
-    process = job.launch(["bash", str(TEMPLATE), "1a3_scaling", "--preset", "fours", "--runs-dir", str(job.runs)])
+def test_the_template_runs_a_sweep_on_two_machines_and_goes_on_after_a_preemption(job):
+    submit = ["bash", str(TEMPLATE), "1a3_scaling", "--preset", "fours", "--runs-dir", str(job.runs)]
+    preempted = job.launch(submit)
     assert [note["devices"] for note in job.begun(2)] == ["0,1,2,3"] * 2  # at once, so there are two machines
+    processes = on_machines(job)
+    for process in processes:  # SLURM tells every process of a step
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    job.end(preempted)
+    until(lambda: not any(is_alive(process.pid) for process in processes), "all that the job had started ends")
+    assert job.rows() == {}
+
     job.go()
-    said = job.end(process)
-    assert process.returncode == 0, said
+    again = job.launch(submit)
+    said = job.end(again)
+    assert again.returncode == 0, said
     assert set(job.rows()) == {"101", "102"}
 
 
@@ -105,4 +124,4 @@ def test_a_job_whose_time_is_up_is_queued_again(job):
     process.send_signal(signal.SIGUSR1)
     job.end(process)
     os.killpg(process.pid, signal.SIGKILL)  # as SLURM does with the step
-    assert (job.room / "requeued").read_text() == "4711\n"
+    assert (job.room / "requeued").read_text() == f"{os.getpid()}\n"
