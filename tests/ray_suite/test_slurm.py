@@ -50,7 +50,7 @@ VARIABLES = {
     "SLURM_JOB_NUM_NODES": "2",
     "SLURM_CPUS_PER_TASK": "2",
     "SLURM_GPUS_ON_NODE": "4",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "1",  # the second machine sees soon that the first has ended
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # until the second machine sees that the first has ended
 }
 
 
