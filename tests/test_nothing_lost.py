@@ -52,7 +52,7 @@ first = len(list(run.dir.parent.glob(f"s{run.params.seed}_*"))) == 1
 fault, _, again = json.loads(os.environ.get("FAULTS", "{}")).get(str(run.params.seed), "").partition(" ")
 fault = fault if first or again else ""
 replace, fsync = os.replace, os.fsync
-run.measure(value=1, at=time.monotonic())
+run.measure(value=1, at=time.monotonic() - time.process_time())  # about when this kernel was started, not before
 if fault == "kernel":
     kill(os.getpid())
 if fault == "process":
@@ -75,7 +75,8 @@ if fault == "limit":
 if fault == "waits":
     print("waits", flush=True)
     threading.Event().wait()
-run.measure(value=2, at=time.monotonic())"""
+connection = json.load(open(get_ipython().kernel.parent.abs_connection_file))
+run.measure(value=2, at=time.monotonic(), transport=connection["transport"])"""
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_a_sweep_that_is_killed_resumes_at_once(root):
     assert line(shown, "s3 ").endswith("to run")
     assert "2 running, 1 to run" in shown
     killed.kill()
-    killed.communicate()
+    killed.communicate(timeout=PATIENCE)  # ends when nothing that it started is left
     code, said = sweep(root, "--jobs", "2", *seeds(1, 2, 3))  # while what it started may still be ending
     assert code == 0, said
     assert "s1 is running: " in said or "s1 is stopped: s1_" in said
@@ -229,6 +230,18 @@ def test_damaged_runs_are_named_and_run_again(root):
     for folder in (folders[1], folders[2], folders[3]):
         shutil.rmtree(folder)  # as it was told to do
     check(root, 1, 2, 3, 4)
+
+
+def test_kernels_are_reached_through_sockets_or_where_paths_are_long_through_ports(root, tmp_path):
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    assert sweep(root, *seeds(1))[0] == 0
+    code, said = sweep(root, *seeds(2), TMPDIR=str(long))
+    assert code == 0, said
+    check(root, 1, 2)
+    frame = runs.load("1a3_scaling", root / "runs").dropna(subset="transport")
+    assert dict(zip(frame["seed"], frame["transport"], strict=True)) == {1: "ipc", 2: "tcp"}
+    assert [path.name for path in long.iterdir()] == [f"recount-{os.getuid()}.lock"]
 
 
 CLOCK = """
