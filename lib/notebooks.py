@@ -14,6 +14,7 @@ from lib.console import ESCAPES, Log
 from lib.params import Params
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+START = 300  # seconds a kernel may take to start: the first one after a night reads its packages from a cold disk
 
 
 class NotebookError(RuntimeError):
@@ -65,7 +66,7 @@ def execute(
     log = {s: Log(folder / "log.txt", options.pop(s, None), show) for s in ("stdout_file", "stderr_file")}
     # papermill formats both paths with the parameters, so braces in a folder's name are doubled
     target = output or str(folder / "executed.ipynb").replace("{", "{{").replace("}", "}}")
-    options |= kernel.options(options.pop("kernel_name", None))
+    options = {"start_timeout": START, **options, **kernel.options(options.pop("kernel_name", None))}
     given = {**parameters, "run_dir": str(folder)}
     try:
         with kernel.connection() as config:
@@ -79,3 +80,5 @@ def execute(
         raise NotebookError(f"The run failed in cell [{error.exec_count}] with {reason}; see {target}") from None
     except DeadKernelError:
         raise KernelDied(f"The run's kernel died, perhaps out of memory; see {folder / 'log.txt'}") from None
+    except RuntimeError as error:  # what nbclient says of one that ends, or is silent, before the first cell
+        raise KernelDied(f"The run's kernel could not be started ({error}); see {folder / 'log.txt'}") from None

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import checkout
+import nbformat
 import pytest
 import typer
 
-from lib import console, paths, presets, runs
+from lib import console, kernel, notebooks, paths, presets, runs
 from lib.console import Log, newest_line, tail
 from lib.params import ParameterError, config_hash, resolve
 from lib.sweep import __main__ as sweep
@@ -492,6 +493,18 @@ def test_a_damaged_folder_is_one_line_of_a_dry_run(root):
     assert done.stdout.count("to run") == 3  # two cells, and the total
     assert done.stderr.startswith(f"Warning: Run folder {folder} is left out because metrics.json is not JSON; delete")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_kernel_that_does_not_start_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        kernel.OwnKernelManager, "format_kernel_cmd", lambda *_, **__: [sys.executable, "-c", "exit(3)"]
+    )
+    notebook = tmp_path / "x.ipynb"
+    nbformat.write(checkout.notebook(), notebook)
+    with pytest.raises(notebooks.KernelDied) as died:
+        notebooks.execute(notebook, some_task().params, {}, tmp_path, progress_bar=False)
+    assert str(died.value).startswith("The run's kernel could not be started (Kernel died before")
+    assert str(died.value).endswith(f"; see {tmp_path / 'log.txt'}")
 
 
 def test_nobody_reads_the_table(root):
