@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib import paths, presets, provenance, runs
-from lib.params import config_hash, stored_hash
+from lib.params import config_hash, resolve, schema, stored_hash
 from lib.runs import __main__ as command
-from lib.runs import archive, packing, unpacking
+from lib.runs import archive, packing, unpacking, writing
 from lib.runs.archive import ArchiveError
 
 EXPERIMENT = "1a3_scaling"
@@ -436,7 +436,9 @@ TAMPERED = {
     "more than it should say": (_listed(mode=0o777), "manifest cannot be read"),
     "path of another kind": (_listed(path=5), "There is no experiment for '5'"),
     "newer archive": (_manifest(schema=2), "by a newer version of Recount: update this one"),
-    "archive of no version": (_manifest(schema=None), "manifest cannot be read"),
+    "archive of no version": (_manifest(schema=None), "no version that Recount has had (None)"),
+    "archive of version 0": (_manifest(schema=0), "no version that Recount has had (0)"),
+    "archive of a true version": (_manifest(schema=True), "no version that Recount has had (True)"),
     "other kind": (_manifest(kind="pictures"), "its manifest is of another kind"),
     "files of another kind": (_manifest(files=[5]), "manifest cannot be read"),
     "incomplete": (_without("metrics.json"), "it has no metrics.json"),
@@ -468,7 +470,18 @@ def test_what_was_taken_apart_and_put_together_again_is_accepted(packed, tmp_pat
     assert len(unpack(parts.bytes(), tmp_path / "runs")[0]) == 3
 
 
-@pytest.mark.parametrize("change", [{"new_parameter": 1}, {"prompts": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"new_parameter": 1},
+        {"prompts": None},  # left out
+        {"seed": "abc"},
+        {"prompts": [1, 2]},
+        {"prompts": -1},
+        {"arms": ["naive", "eab", "none"]},
+        {"seed": "abc", "model": "/no/such/model"},
+    ],
+)
 def test_a_run_of_other_parameters_comes_with_a_note_and_is_stale(packed, tmp_path, change, capsys):
     parts = Parts(packed)
     metrics = json.loads(parts.members[parts.index("metrics.json")][1])
@@ -478,10 +491,27 @@ def test_a_run_of_other_parameters_comes_with_a_note_and_is_stale(packed, tmp_pa
     parts.replace("metrics.json", json.dumps(metrics).encode())
     parts.replace("config.yaml", json.dumps(config).encode())  # JSON is YAML
     parts.rename(f"_{old}/", f"_{new}/")
-    (folder,) = [path for path in unpack(parts.bytes(), tmp_path / "runs")[0] if new in path.name]
-    name = folder.name
+    (name,) = {path.name for path in unpack(parts.bytes(), tmp_path / "runs")[0] if new in path.name}
     assert f"{name} was made by a version with other parameters, that of commit {'c' * 40}" in capsys.readouterr().err
     assert {run.dir.name: run.stale for run in runs.finished(EXPERIMENT, tmp_path / "runs")}[name]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "name"),
+    [(EXPERIMENT, "model"), ("2a_specdec", "model"), ("2a_specdec", "benchmark"), ("4b_wire", "gsm8k")],
+)
+def test_a_run_with_a_file_that_is_on_its_machine_alone_is_current(tmp_path, monkeypatch, capsys, experiment, name):
+    monkeypatch.setattr(provenance, "environment", lambda *_: {"git": {"commit": None, "dirty": None}})
+    monkeypatch.setattr(schema(experiment), "check_named", lambda _: None)
+    config = resolve(experiment, {}).model_dump() | {name: "/data/of/another/machine", "runs_dir": str(tmp_path / "a")}
+    config |= {"group": ""} if name == "model" and "group" in config else {}  # a folder is of no group
+    params = schema(experiment).model_construct(**config)
+    monkeypatch.setattr(writing, "resolve", lambda *_: params)
+    run = runs.open_run(experiment, {})
+    run.finish({})
+    unpack(pack(tmp_path / "a", str(run.dir)), tmp_path / "b")
+    assert "Note" not in capsys.readouterr().err
+    assert [found.stale for found in runs.finished(experiment, tmp_path / "b")] == [False]
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 200_000, b"1" * 10_000, b"{}"])
@@ -512,6 +542,13 @@ def test_another_tar_is_refused(here, tmp_path):
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         tar.add(packing.find(EXPERIMENT, here)[0] / "metrics.json", "metrics.json")
     assert "its first file is no manifest" in refused(out.getvalue(), tmp_path / "runs")
+
+
+@pytest.mark.parametrize("rest", [b"GARBAGE", bytes(2**21) + b"x"])
+def test_what_follows_an_archive_is_not_passed_over(here, packed, tmp_path, rest):
+    for content in (packed + rest, packed + pack(here, EXPERIMENT), packed.rstrip(b"\0") + bytes(2048) + rest):
+        assert "Something follows the end of the archive" in refused(content, tmp_path / "runs")
+    assert len(unpack(packed + bytes(10_240), tmp_path / "runs")[0]) == 3  # any tar may be filled up
 
 
 @pytest.mark.parametrize("part", [0.01, 0.2, 0.5, 0.8, 0.95])

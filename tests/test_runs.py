@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import types
@@ -418,6 +419,13 @@ DAMAGES = {
     "no configuration": (_edit("metrics.json", _without("config")), "metrics.json lacks config"),
     "little left": (_edit("metrics.json", _without("summary", "finished")), "metrics.json lacks finished, summary"),
     "no time": (_metrics(finished="yesterday"), "metrics.json has no time"),
+    "a time to come": (_metrics(finished="9999-12-31T23:59:59-14:00"), "still to come"),
+    "no length": (_metrics(seconds=True), "no time that a run can take"),
+    "less than no time": (_metrics(seconds=-1), "no time that a run can take"),
+    "endless": (_edit("metrics.json", lambda t: re.sub('"seconds": [^,]*', '"seconds": 1e999', t)), "can take"),
+    "more digits than a float": (_metrics(seconds=10**400), "no time that a run can take"),
+    "NaN": (_metrics(seconds=math.nan), "metrics.json is not JSON"),
+    "NaN in the summary": (_metrics(summary={"speedup": math.nan}), "metrics.json is not JSON"),
     "no time zone": (_metrics(finished="2026-01-02T03:04:05"), "metrics.json has no time"),
     "vouches for less": (_metrics(bytes={"responses.jsonl": 19}), "does not vouch for both"),
     "vouches for nothing": (_metrics(bytes=dict.fromkeys(runs.RECORDS)), "does not vouch for both"),

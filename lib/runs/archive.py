@@ -133,7 +133,10 @@ def _refuse_other_kinds(block: bytes) -> None:
 def _entries(content: Any) -> list[Entry]:
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ArchiveError("This is no archive of runs: its manifest is of another kind.")
-    if content["schema"] > SCHEMA:
+    version = content["schema"]
+    if type(version) is not int or version < SCHEMA:
+        raise ArchiveError(f"The archive is of no version that Recount has had ({version!r}): export it again.")
+    if version > SCHEMA:
         raise ArchiveError("The archive was written by a newer version of Recount: update this one to import it.")
     entries = [Entry(**item) for item in content["files"]]
     for entry in entries:
@@ -181,6 +184,13 @@ def exactly(stream: BinaryIO, size: int) -> bytes:
     if len(content) < size:
         raise ArchiveError("The archive is cut short: fetch it again.")
     return content
+
+
+def only_zeros(stream: BinaryIO) -> None:
+    """Read the rest, with which a tar is filled up; ArchiveError where anything else follows."""
+    while piece := stream.read(CHUNK):
+        if piece.strip(b"\0"):
+            raise ArchiveError("Something follows the end of the archive: import one at a time, as it was made.")
 
 
 def copy(source: BinaryIO, size: int, *into: Callable[[bytes], object]) -> str:

@@ -11,7 +11,7 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ TYPES = {
     "bytes": dict,
     "summary": dict,
 }
+LONGEST = 10**10  # seconds that a run may have taken: three centuries
 AGAIN = "delete the folder and run the sweep again"
 
 
@@ -85,7 +86,9 @@ def _described(content: bytes) -> dict[str, Any]:
     if not metrics["config"].keys() >= NOT_HASHED or _hash(metrics["config"]) != metrics["config_hash"]:
         raise Damaged("metrics.json holds another configuration than the one its hash is of")
     if not _is_time(metrics["finished"]):
-        raise Damaged("metrics.json has no time at 'finished'")
+        raise Damaged("metrics.json has no time at 'finished', or one that is still to come")
+    if type(metrics["seconds"]) is bool or not 0 <= metrics["seconds"] < LONGEST:
+        raise Damaged("metrics.json has no time that a run can take at 'seconds'")
     return metrics
 
 
@@ -150,15 +153,24 @@ def _hash(config: Mapping[str, Any]) -> str | None:
 
 
 def _is_time(text: str) -> bool:
+    """Whether this is a time of any place's clock up to now, with a day for clocks that are ahead."""
     try:
-        return datetime.fromisoformat(text).tzinfo is not None
+        time = datetime.fromisoformat(text)
     except ValueError:
         return False
+    return time.tzinfo is not None and time < datetime.now(UTC) + timedelta(days=1)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # though Python reads and writes it
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def parsed(text: str) -> Any:
-    """The parsed text; ValueError also for what is nested too deep."""
+    """The parsed text; ValueError also for what is nested too deep, and for NaN and infinity."""
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deep") from None

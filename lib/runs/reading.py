@@ -14,8 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from lib import provenance
-from lib.params import schema
+from lib.params import config_hash, schema, stored_hash
 from lib.runs import checking
 from lib.runs.checking import Damaged, check
 from lib.runs.folder import HASH_DIGITS, RunWarning, StorageError, experiment_folder, named_hash
@@ -141,13 +143,28 @@ def _complete(experiment: str, folders: Iterable[Path]) -> Iterator[Finished]:
 
 def _is_stale(experiment: str, metrics: Mapping[str, Any]) -> bool:
     """Whether the source behind the run has changed, or it was made for other parameters than there are today."""
-    if metrics["config"].keys() != schema(experiment).model_fields.keys():
+    if not is_of_this_version(experiment, metrics["config"]):
         return True
-    try:
-        modules = schema(experiment).model_construct(**metrics["config"]).modules()
-    except (ValueError, AttributeError, TypeError, LookupError):
-        return True
+    modules = schema(experiment).model_construct(**metrics["config"]).modules()
     return provenance.source_hash(experiment, modules) != metrics["source_hash"]
+
+
+def is_of_this_version(experiment: str, config: Mapping[str, Any]) -> bool:
+    """Whether the parameters of a run are those of today, with values that could be given today.
+
+    A file or folder of the machine that the run comes from need not be on this one: a name stands for it here, and no
+    complaint about that name counts.
+    """
+    if config.keys() != schema(experiment).model_fields.keys():
+        return False
+    named = {name: f"elsewhere/{name}" for name, v in config.items() if isinstance(v, str) and os.path.isabs(v)}
+    try:
+        params = schema(experiment).model_validate({**config, **named})
+    except ValidationError as error:
+        return all(e["type"] == "value_error" and e["input"] in named.values() for e in error.errors())
+    except (ValueError, AttributeError, TypeError, LookupError):  # of a validator that met what it never expected
+        return False
+    return config_hash(params) == stored_hash({**config, **named})
 
 
 def _warn(folder: Path, problem: Damaged) -> None:

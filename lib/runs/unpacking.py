@@ -17,10 +17,11 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lib import paths
-from lib.params import EXPERIMENTS, ParameterError, config_hash, resolve, schema
+from lib.params import EXPERIMENTS
 from lib.runs import archive
 from lib.runs.archive import ArchiveError, Entry
 from lib.runs.folder import absolute, storing
+from lib.runs.reading import is_of_this_version
 
 HIDDEN = ".import"
 LOCK = ".import.lock"
@@ -123,6 +124,7 @@ def _extract(stream: BinaryIO, entries: list[Entry], root: Path, skipped: set[st
             bar.update(entry.size)
     if archive.next_member(stream.read(archive.BLOCK)) is not None:
         raise ArchiveError("The archive holds more files than its manifest lists.")
+    archive.only_zeros(stream)
 
 
 def _receive(stream: BinaryIO, size: int, place: Path | None) -> str:
@@ -144,16 +146,9 @@ def _hidden(root: Path, run: str) -> Path:
 
 
 def _check(folder: Path, experiment: str) -> None:
-    """ArchiveError unless the folder is a whole run; one of a version with other parameters is told of.
-
-    A value may mean nothing here, such as a data set of the machine that the run comes from; what the run says about
-    itself has then been compared with the hash alone.
-    """
+    """ArchiveError unless the folder is a whole run; one of a version with other parameters is told of."""
     metrics = archive.whole(folder, experiment)
-    same = metrics["config"].keys() == schema(experiment).model_fields.keys()
-    with suppress(ParameterError):
-        same = same and config_hash(resolve(experiment, metrics["config"])) == metrics["config_hash"]
-    if not same:
+    if not is_of_this_version(experiment, metrics["config"]):
         print(
             f"Note: {folder.name} was made by a version with other parameters, that of commit {metrics.get('commit')}; "
             "it is read, and counts as stale.",
