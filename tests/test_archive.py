@@ -504,7 +504,7 @@ def test_a_run_with_a_file_that_is_on_its_machine_alone_is_current(tmp_path, mon
     monkeypatch.setattr(provenance, "environment", lambda *_: {"git": {"commit": None, "dirty": None}})
     monkeypatch.setattr(schema(experiment), "check_named", lambda _: None)
     config = resolve(experiment, {}).model_dump() | {name: "/data/of/another/machine", "runs_dir": str(tmp_path / "a")}
-    config |= {"group": ""} if name == "model" and "group" in config else {}  # a folder is of no group
+    config |= {"group": config["model"]} if "group" in config and name == "model" else {}  # a group by itself
     params = schema(experiment).model_construct(**config)
     monkeypatch.setattr(writing, "resolve", lambda *_: params)
     run = runs.open_run(experiment, {})

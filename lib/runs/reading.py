@@ -157,7 +157,8 @@ def is_of_this_version(experiment: str, config: Mapping[str, Any]) -> bool:
     """
     if config.keys() != schema(experiment).model_fields.keys():
         return False
-    named = {name: f"elsewhere/{name}" for name, v in config.items() if isinstance(v, str) and os.path.isabs(v)}
+    places = [value for value in config.values() if isinstance(value, str) and os.path.isabs(value)]
+    named = {name: f"elsewhere/{places.index(value)}" for name, value in config.items() if value in places}
     try:
         params = schema(experiment).model_validate({**config, **named})
     except ValidationError as error:
