@@ -13,44 +13,67 @@ from pathlib import Path
 
 import checkout
 import pytest
-import typer
 
-from lib import paths, plan, presets
-from lib.bench import __main__ as bench
-from lib.claims import __main__ as claims
-from lib.figures import __main__ as figures
-from lib.models import ladder_cli
+from lib import paths, presets
 from lib.params import EXPERIMENTS, ParameterError, config_hash
-from lib.sweep import __main__ as sweep
+from lib.plan import __main__ as plan
+from lib.plan import running, stages, summary
+from lib.sweep.planning import Task
 
 PLAN = [sys.executable, "-m", "lib.plan"]
 MADE = [name for name in EXPERIMENTS if not name.startswith("bench/")]
 
-# Stands in for a command that takes long: it notes its arguments, then does what the first of them says.
-BENCH = """\
+# Each stands in for a command, whose program reads its own command line.
+APP = """\
 import os, sys, threading
+from typing import Annotated
+import typer
 
-with open("order.txt", "a") as order:
-    print(*sys.argv[1:], file=order)
-if sys.argv[1] == "exit":
-    sys.exit(int(sys.argv[2]))
-if sys.argv[1] == "wait":
-    channel = open(os.environ["CHANNEL"], "w")
-    try:
-        print("here", file=channel, flush=True)
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print("stopping", file=channel, flush=True)
-        open(os.environ["RELEASE"]).readline()
-        with open("order.txt", "a") as order:
-            print("tidied", file=order)
-        raise
+app = typer.Typer(add_completion=False)
+
+@app.command()
+def main(words: list[str] = typer.Argument(None), preset: str = "", runs_dir: str = "",
+         set_: Annotated[list[str] | None, typer.Option("--set")] = None) -> None:
 """
-LEDGER = [{"id": "1a3/a", "verdict": "supported"}, {"id": "1a3/b", "verdict": "supported"}]
-LEDGER += [{"id": "1a3/c", "verdict": "not run"}, {"id": "4a/d", "verdict": "not supported"}]
+# Takes long: notes its arguments, then does what the first of them says.
+BENCH = f"""\
+{APP}
+    with open("order.txt", "a") as order:
+        print(*sys.argv[1:], file=order)
+    if words[0] == "exit":
+        sys.exit(int(words[1]))
+    if words[0] == "rename":
+        presets = open("params/1a3_scaling.yaml").read()
+        open("params/1a3_scaling.yaml", "w").write(presets.replace("alone", "elsewhere"))
+    if words[0] == "wait":
+        channel = open(os.environ["CHANNEL"], "w")
+        try:
+            print("here", file=channel, flush=True)
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("stopping", file=channel, flush=True)
+            open(os.environ["RELEASE"]).readline()
+            with open("order.txt", "a") as order:
+                print("tidied", file=order)
+            raise
+
+if __name__ == "__main__":
+    app()
+"""
+FIGURES = f"{APP}    pass\n"
+LEDGER = [("1a3/a", "supported"), ("1a3/b", "supported"), ("1a3/c", "not run"), ("4a/d", "not supported")]
 CLAIMS = f"""\
-import sys
-print('''{json.dumps(LEDGER)}''' if "--json" in sys.argv else "the ledger")
+{APP}
+    print("the ledger")
+
+def decided(preset, set_, runs_dir):
+    from types import SimpleNamespace as Made
+    if preset == "uncountable":
+        raise ZeroDivisionError("one by\\nnone")
+    return [Made(claim=Made(id=i), verdict=v) for i, v in {LEDGER}], []
+
+if __name__ == "__main__":
+    app()
 """
 PLANS = """
 order:
@@ -68,6 +91,15 @@ consequence:
 wait:
   title: the second never ends
   stages: [{name: first, run: bench one}, {name: second, run: bench wait}, {name: third, run: bench three}]
+lost:
+  title: what it rests on goes away while it runs
+  stages:
+    - {name: a sweep, run: sweep 1a3_scaling --preset alone --only model=ladder-1m}
+    - {name: the preset, run: bench rename}
+    - {name: claims, run: claims --preset uncountable}
+large:
+  title: a sweep on GPUs
+  stages: [{name: first, run: sweep 1a3_scaling --preset large}]
 whole:
   title: a sweep of which one run fails, and what comes after
   stages:
@@ -83,7 +115,7 @@ def root(tmp_path):
     root = checkout.make(tmp_path / "repository")
     (root / "lib/bench/__main__.py").write_text(BENCH)
     (root / "lib/claims/__main__.py").write_text(CLAIMS)
-    (root / "lib/figures/__main__.py").write_text("")
+    (root / "lib/figures/__main__.py").write_text(FIGURES)
     (root / "params/plans.yaml").write_text(PLANS)
     return root
 
@@ -113,6 +145,8 @@ def test_a_mistake_in_a_command_stops_the_plan_unless_it_may_come_of_a_failure(r
     done = checkout.run([*PLAN, "mistake"], root)
     assert (done.returncode, order(root)) == (2, ["one", "exit 2"])
     assert [outcome for outcome, *_ in rows(done.stdout).values()] == ["done", "mistaken", "not begun"]
+    assert "goes on" not in done.stdout
+    assert "Stage 'second' is mistaken" in done.stdout
     (root / "order.txt").unlink()
     done = checkout.run([*PLAN, "consequence"], root)
     assert (done.returncode, order(root)) == (1, ["exit 1", "exit 2", "three"])
@@ -155,7 +189,7 @@ class Started:
     def end(self) -> str:
         """What the plan printed, when it and its stage, which holds the same pipes, have ended."""
         shown, errors = self.process.communicate(timeout=60)
-        assert "lib/plan.py" not in errors  # the stage may show a traceback, the plan none
+        assert "lib/plan/" not in errors  # the stage may show a traceback, the plan none
         return shown
 
     def close(self) -> None:
@@ -208,6 +242,25 @@ def test_the_summary_counts_runs_and_claims(root):
     assert f"\nFigures: {root / 'figures'}\n" in done.stdout
 
 
+def test_nothing_that_changes_or_fails_meanwhile_takes_the_summary_along(root):
+    done = checkout.run([*PLAN, "lost"], root)
+    assert done.returncode == 0, done.stderr
+    table = rows(done.stdout)
+    assert table["a sweep"][:2] == ["done", "1/1"]
+    assert [outcome for outcome, *_ in table.values()] == ["done"] * 3
+    assert "Claims: they cannot be counted (one by none); the ledger again:" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_runs_that_cannot_be_read_leave_the_table_whole(root, monkeypatch):
+    monkeypatch.setattr(paths, "PARAMS", root / "params")
+    shipped = stages.load("whole")
+    tasks = stages.check(stages.Plan(title="t", stages=shipped.stages[:1]), {})
+    monkeypatch.setattr(summary.runs, "finished", lambda *_: 1 / 0)
+    table = list(summary.summary([running.Result(shipped.stages[0], 1)], tasks, {}))
+    assert table[1].split() == ["1.", "one", "model", "failed", "?/1", "0", "s"]
+
+
 def test_a_dry_run_shows_the_stages_and_runs_nothing(root):
     before = sorted(root.rglob("*"))
     done = checkout.run([*PLAN, "whole", "--dry-run", "--runs-dir", "elsewhere"], root)
@@ -229,9 +282,11 @@ class TestMistakes:
     def plans(self, tmp_path, monkeypatch):
         self.path = tmp_path / "plans.yaml"
         self.path.write_text(PLANS)
-        (tmp_path / "1a3_scaling.yaml").write_text(checkout.PRESETS)
+        (tmp_path / "1a3_scaling.yaml").write_text(
+            f"{checkout.PRESETS}  large: {{gpus: 1, grid: {{model: [ladder-1m]}}}}\n"
+        )
         monkeypatch.setattr(paths, "PARAMS", tmp_path)
-        monkeypatch.setattr(plan, "run", lambda *_: pytest.fail("something ran"))
+        monkeypatch.setattr(running, "run", lambda *_: pytest.fail("something ran"))
 
     def complaint(self, capsys, *arguments: str) -> str:
         with pytest.raises(SystemExit) as stopped:
@@ -247,6 +302,9 @@ class TestMistakes:
             (["hwole"], "did you mean 'whole'?"),
             (["mistake", "--ray", "local"], "No stage of this plan takes --ray"),
             (["whole", "--ray", "local", "--jobs", "2"], "leave --jobs out"),
+            (["whole", "--ray", "lokal"], "'lokal' is no address"),
+            (["whole", "--ray", "host:port", "--dry-run"], "'host:port' is no address"),
+            (["large", "--jobs", "2"], "Its runs need GPUs"),
         ],
     )
     def test_on_the_command_line(self, arguments, expected, capsys):
@@ -261,13 +319,19 @@ class TestMistakes:
             ("sweep 1a3_scaling --only modle=x", "has no preset 'quick'"),
             ("sweep 1a3_scaling --preset alone --only modle=x", "did you mean 'model'?"),
             ("sweep", "EXPERIMENT"),
+            ("bench nosuch", "bench has no command 'nosuch'"),
+            ("bench", "bench has no command ''"),
+            ("bench growth --nosuch", "--nosuch"),
+            ("claims --nosuch", "--nosuch"),
+            ("figures --preset", "--preset"),
+            ("models.ladder --jobs none", "--jobs"),
             ("'unbalanced", "No closing quotation"),
             ("", "at least 1 item"),
         ],
     )
     def test_in_a_stage(self, run, expected, capsys):
-        stages = [{"name": "first", "run": "bench one"}, {"name": "second", "run": run}]
-        self.path.write_text(json.dumps({"wrong": {"title": "a mistake", "stages": stages}}))
+        listed = [{"name": "first", "run": "figures"}, {"name": "second", "run": run}]
+        self.path.write_text(json.dumps({"wrong": {"title": "a mistake", "stages": listed}}))
         assert expected in self.complaint(capsys, "wrong")
 
     @pytest.mark.parametrize(
@@ -289,7 +353,7 @@ class TestMistakes:
 class TestShipped:
     """What params/plans.yaml promises; no plan is run."""
 
-    def hashes(self, tasks: Iterable[plan.Task]) -> set[tuple[str, str]]:
+    def hashes(self, tasks: Iterable[Task]) -> set[tuple[str, str]]:
         return {(task.cell.experiment, config_hash(task.params)) for task in tasks}
 
     def wanted(self, preset: str, experiments: list[str]) -> set[tuple[str, str]]:
@@ -307,40 +371,29 @@ class TestShipped:
     def test_a_plan_has_every_cell_of_its_preset_and_ends_with_figures_and_claims(
         self, name, preset, experiments, tmp_path
     ):
-        shipped, options = plan.load(name), {"--runs-dir": str(tmp_path)}
-        every, wanted = plan.check(shipped, options), self.wanted(preset, experiments)
+        shipped, options = stages.load(name), {"--runs-dir": str(tmp_path)}
+        every, wanted = stages.check(shipped, options), self.wanted(preset, experiments)
         assert self.hashes(itertools.chain(*every)) == wanted
         assert [stage.command for stage in shipped.stages[-2:]] == ["figures", "claims"]
-        last = plan.preview(shipped, every, options).splitlines()[-1]
+        last = summary.preview(shipped, every, options).splitlines()[-1]
         assert last == f"In all: {len(wanted)} to run"  # a cell of two stages is run once
 
     @pytest.mark.parametrize("name", ["bridge", "bridge_small"])
     def test_the_bridge_keeps_to_its_priorities(self, name, tmp_path):
-        stages = [stage for stage in plan.load(name).stages if stage.name.startswith("P")]
-        priorities = [stage.name.split(",")[0] for stage in stages]
+        listed = [stage for stage in stages.load(name).stages if stage.name.startswith("P")]
+        priorities = [stage.name.split(",")[0] for stage in listed]
         assert priorities == ["P0", "P0", "P0", "P1", "P2"]
-        assert [stage.run[1][:2] for stage in stages] == ["4a", "4a", "4b", "4a", "4c"]
-        ablations = [stage.name.split(":")[0].split()[-1] for stage in stages]
+        assert [stage.run[1][:2] for stage in listed] == ["4a", "4a", "4b", "4a", "4c"]
+        ablations = [stage.name.split(":")[0].split()[-1] for stage in listed]
         assert ablations == ["1", "2", "4", "3", "5"]
-        labels = [{task.cell.label for task in stage.tasks({"--runs-dir": str(tmp_path)})} for stage in stages]
+        labels = [{task.cell.label for task in stage.tasks({"--runs-dir": str(tmp_path)})} for stage in listed]
         assert all(label.startswith(("1", "2", "rival")) for label in labels[0] | labels[1])
         assert any(label.startswith("3a_") for label in labels[3])
 
     def test_the_demo_draws_its_first_figure_after_one_model(self):
-        commands = [stage.run for stage in plan.load("demo").stages]
+        commands = [stage.run for stage in stages.load("demo").stages]
         assert [words[0] for words in commands[:3]] == ["models.ladder", "sweep", "figures"]
         assert commands[1][1] == "1a3_scaling" and commands[1][-1] == "model=ladder-60k"
-
-    def test_every_stage_is_a_command_as_its_program_understands_it(self):
-        apps = {"figures": figures.app, "claims": claims.app, "models.ladder": ladder_cli.app}
-        known = {name: typer.main.get_command(app) for name, app in apps.items()}
-        known["sweep"] = typer.main.get_command(sweep.app)
-        benches = typer.main.get_command(bench.app).commands
-        for name in ("demo", "standard", "bridge", "bridge_small"):
-            for stage in plan.load(name).stages:
-                line = stage.line(dict.fromkeys(plan.TAKES[stage.command], "1"))[2:]
-                command = known[stage.command] if stage.command in known else benches[line.pop(0)]
-                command.make_context(stage.command, line)  # an unknown or missing argument would be refused
 
     def test_make_starts_the_plans(self):
         makefile = (paths.ROOT / "Makefile").read_text()
@@ -349,14 +402,14 @@ class TestShipped:
 
 
 def test_jobs_are_the_plans_own_unless_told_or_left_to_ray():
-    shipped = plan.load("demo")
+    shipped = stages.load("demo")
     options = [plan._options(shipped, ray, jobs, "") for ray, jobs in (("", None), ("", 4), ("", 1), ("local", None))]
     assert options == [{"--jobs": "2"}, {"--jobs": "4"}, {}, {"--ray": "local"}]
 
 
 def test_an_unknown_option_of_a_stage_is_never_handed_on():
-    stage = plan.Stage(name="n", run="figures --preset quick")
+    stage = stages.Stage(name="n", run="figures --preset quick")
     line = stage.line({"--jobs": "2", "--runs-dir": "x"})
     assert line == ["-m", "lib.figures", "--preset", "quick", "--runs-dir", "x"]
     with pytest.raises(ParameterError, match="takes --jobs"):
-        plan.check(plan.Plan(title="t", stages=[stage]), {"--jobs": "2"})
+        stages.check(stages.Plan(title="t", stages=[stage]), {"--jobs": "2"})

@@ -31,37 +31,32 @@ def ledger(
     """Decide every claim from the finished runs of a preset; a claim about a single model looks at all runs, unless
     --preset is given. An experiment without that preset, or without a run of it, has claims that are not run.
     """
-    verdicts, refused, made = [], [], claims.experiments()
-    for experiment in made:
-        try:
-            rows, every = _rows(experiment, preset, set_, runs_dir)
-        except ParameterError as error:
-            refused.append(str(error))
-            rows = every = pd.DataFrame()
-        verdicts += claims.decide(made[experiment], rows, every)
-    if preset and len(refused) == len(made):
-        raise ParameterError(refused[0])
-    for reason in refused:
-        print(f"Note: {reason}", file=sys.stderr)
+    verdicts, notes = decided(preset, set_, runs_dir)
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
     print(json.dumps([v.row() for v in verdicts], allow_nan=False) if as_json else table(verdicts))
 
 
-def _rows(
-    experiment: str, preset: str, set_: list[str] | None, runs_dir: Path | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of the preset, and every row; without --preset, an experiment that no sweep has run has none of the former.
+def decided(
+    preset: str = "", set_: list[str] | None = None, runs_dir: Path | None = None
+) -> tuple[list[Verdict], list[str]]:
+    """The verdict on every claim, and why experiments have no rows of a preset; arguments as the command's.
 
-    ParameterError where a preset was asked for that has none.
+    ParameterError where a preset was asked for that no experiment has a run of.
     """
-    if preset:
-        rows, _ = results.grid_rows(experiment, preset, set_, runs_dir)
-        return rows, rows
-    every = runs.load(experiment, runs_dir)
-    try:
-        return results.grid_rows(experiment, preset, set_, runs_dir)[0], every
-    except ParameterError as error:
-        print(f"Note: {error}", file=sys.stderr)
-        return every.iloc[:0], every
+    verdicts, notes, made = [], [], claims.experiments()
+    for experiment in made:
+        rows = every = pd.DataFrame()
+        try:
+            every = every if preset else runs.load(experiment, runs_dir)
+            rows, _ = results.grid_rows(experiment, preset, set_, runs_dir)
+        except ParameterError as error:
+            notes.append(str(error))
+            rows = every.iloc[:0]
+        verdicts += claims.decide(made[experiment], rows, rows if preset else every)
+    if preset and len(notes) == len(made):
+        raise ParameterError(notes[0])
+    return verdicts, notes
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
