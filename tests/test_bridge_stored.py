@@ -54,8 +54,10 @@ def test_found_by_run_and_by_the_newest_of_a_label(world, tmp_path):
 
 
 def test_says_what_to_run_where_there_is_none(tmp_path):
-    with pytest.raises(ParameterError, match="--preset quick"):
-        named.run_folder("good", tmp_path)
+    with pytest.raises(ParameterError, match="preset 'full' makes.*--preset full --only label=2b_stable_48tok"):
+        named.run_folder("2b_stable_48tok", tmp_path)
+    with pytest.raises(ParameterError, match="no preset makes it; did you mean '2b_stable_48tok'"):
+        named.run_folder("2b_stable_47tok", tmp_path)
 
 
 def test_refused_between_other_models(world, tmp_path):

@@ -22,7 +22,7 @@ from lib.console import Log, newest_line, tail
 from lib.params import ParameterError, config_hash, resolve
 from lib.sweep import __main__ as sweep
 from lib.sweep import attempts, loop, planning
-from lib.sweep.cell import Outcome
+from lib.sweep.cell import Outcome, Rerun
 from lib.sweep.planning import Task
 from lib.sweep.processes import Processes
 
@@ -120,6 +120,9 @@ def test_stopping_a_sweep_stops_its_kernel_and_completes_nothing(root, tmp_path,
         (["--preset", "alone", "--set", "prompts=many"], "should be a whole number"),
         (["--preset", "alone", "--set", "arms=[naive]"], "both 'naive' and 'eab'"),
         (["--preset", "alone", "--set", "run_dir=here"], "type --runs-dir DIR"),
+        (["--preset", "alone", "--dry-run", "--ray", "lokal"], "type local, auto, or HOST:PORT"),
+        (["--preset", "alone", "--rerun", "stale", "--since", "2026-01-31T09:00"], "type --rerun all with it"),
+        (["--preset", "alone", "--rerun", "all", "--since", "noon"], "write it like 2026-01-31T09:00"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_runs(arguments, expected, tmp_path, monkeypatch, capsys):
@@ -167,8 +170,24 @@ def test_nothing_runs_beside_a_cell_that_measures_time(exclusive, running, jobs,
 
 def test_what_is_run_again(tmp_path):
     fresh, stale = (runs.Finished(tmp_path, {}, stale=flag) for flag in (False, True))
-    due = {rerun: [some_task(done=d).is_due(rerun) for d in (None, fresh, stale)] for rerun in (None, "stale", "all")}
-    assert due == {None: [True, False, False], "stale": [True, False, True], "all": [True, True, True]}
+    reruns = {"": None, "stale": Rerun("stale"), "all": Rerun("all")}
+    due = {name: [some_task(done=d).is_due(rerun) for d in (None, fresh, stale)] for name, rerun in reruns.items()}
+    assert due == {"": [True, False, False], "stale": [True, False, True], "all": [True, True, True]}
+
+
+def test_rerun_all_goes_on_with_what_was_not_made_since(root):
+    typed = [*SWEEP, "--preset", "alone", "--set", "seed=13"]
+    first = checkout.run([*typed, "--rerun", "all"], root)  # one cell fails
+    resume = first.stderr.splitlines()[-1].partition("This command tries them again: python -m lib.sweep ")[2]
+    assert resume.startswith("1a3_scaling --preset alone --set seed=13 --rerun all --since 20")
+    again = checkout.run([*SWEEP[:-1], *shlex.split(resume)], root)
+    assert again.returncode == 1
+    assert "ladder-1m is done: ladder-1m_" in again.stderr
+    assert complete(root) == ["ladder-1m"]
+    assert again.stderr.splitlines()[-1].endswith(f"The same command tries them again: python -m lib.sweep {resume}")
+    later = checkout.run([*typed, "--rerun", "all", "--since", "2100-01-01", "--only", "model=ladder-1m"], root)
+    assert later.returncode == 0, later.stderr
+    assert complete(root) == ["ladder-1m", "ladder-1m"]
 
 
 class TestPlan:
@@ -187,7 +206,7 @@ class TestPlan:
         tasks = {task.cell.label: task for task in planning.plan(found, str(tmp_path))}
         assert [label for label, task in tasks.items() if not task.is_due(None)] == ["qwen2_7b_eagle"]
         left_out = tasks["qwen2_7b_eagle"]
-        assert not left_out.is_due("all")
+        assert not left_out.is_due(Rerun("all"))
         assert left_out.state.startswith("left out: vLLM registers no EagleQwen2ForCausalLM; convert the head with")
         rows = dict(line.split(maxsplit=1) for line in planning.table(list(tasks.values())).splitlines())
         assert rows["qwen2_7b_baseline"].split() == ["1", "no", "to", "run"]
@@ -217,7 +236,7 @@ class TestPlan:
         assert rows[2].split() == ["s1", "0", "yes", "to", "run"]
         line = "2 to run, 1 done; about 90 s for those to run, one after another and 1 that never ran"
         assert planning.total([known, unknown, done], None) == line
-        assert "about 277.8 h" in planning.total([known, unknown, done], "all")
+        assert "about 277.8 h" in planning.total([known, unknown, done], Rerun("all"))
         assert planning.total([], None) == "no cell"
 
     @pytest.mark.parametrize(
@@ -351,7 +370,7 @@ class TestQueue:
         assert script.starts == ["s0"]
         assert queue.stuck == "why stuck"
         with pytest.raises(typer.Exit):
-            sweep._finish(queue, 3)
+            sweep._finish(queue, 3, None)
         assert "1 of 3 runs failed. 2 were not begun. The same command" in capsys.readouterr().err
 
     def test_ctrl_c_stops_what_runs(self):
@@ -484,6 +503,41 @@ def test_cells_on_gpus_are_left_to_ray_alone(options, expected, tmp_path, capsys
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("look", ["--dry-run", "--status"])
+def test_what_a_cell_lacks_is_part_of_its_state_and_refuses_only_a_run(look, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "run_all", None)
+    arguments = ["4c_inference", "--preset", "full", "--runs-dir", str(tmp_path)]
+    assert sweep.app([*arguments, look], standalone_mode=False) in (None, 0)
+    lacks = "No finished run of 4a_bridge is called '1a_stable_64tok', which preset 'full' makes"
+    advice = f"'python -m lib.sweep 4a_bridge --preset full --only label=1a_stable_64tok --runs-dir {tmp_path}' first."
+    *rows, total = capsys.readouterr().out.splitlines()[1:]
+    assert [f"to run, but: {lacks}" in row and row.endswith(advice) for row in rows] == [True, True]
+    assert total == "2 to run"
+    with pytest.raises(SystemExit) as stopped:
+        sweep.app(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(f"Error: {lacks}")
+
+
+def test_ctrl_c_while_ray_starts_tells_how_to_resume(tmp_path, monkeypatch, capsys):
+    said_before = []
+
+    def connect(*_: Any) -> None:
+        said_before.append(capsys.readouterr().err.splitlines()[-1])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sweep.on_ray, "OnRay", connect)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            sweep.app(["1a3_scaling", "--preset", "debug", "--ray", "local", "--runs-dir", str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 130
+    assert said_before == ["Starting Ray on this machine ..."]
+    assert "the same command resumes with the others: python -m lib.sweep" in capsys.readouterr().err
+
+
 def test_a_damaged_folder_is_one_line_of_a_dry_run(root):
     folder = root / "runs" / "1a3_scaling" / "old"
     folder.mkdir(parents=True)
@@ -528,7 +582,7 @@ def test_ctrl_c_while_the_cells_are_planned(monkeypatch, capsys):
 def test_the_command_that_resumes_is_the_one_that_was_typed(monkeypatch):
     typed = ["1a3_scaling", "--preset", "alone", "--set", "arms=[naive, eab]", "--runs-dir", "/else where/it's"]
     monkeypatch.setattr(sys, "argv", ["/x/lib/sweep/__main__.py", *typed])
-    said = sweep._command()
+    said = sweep._command(None)
     assert said.startswith("python -m lib.sweep 1a3_scaling --preset alone --set ")
     assert shlex.split(said)[3:] == typed
 

@@ -10,6 +10,7 @@ Parameters can be changed on the way (fewer numbers per token, other seeds): suc
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,25 @@ def run_folder(name: str, runs_dir: str | Path | None = None) -> Path:
     ParameterError, in one sentence that says what to run, where there is none.
     """
     done = [run for run in runs.finished(EXPERIMENT, runs_dir) if (run.dir / ABOUT).is_file()]
-    if not done:
-        raise ParameterError(
-            f"No finished run of {EXPERIMENT} has left a bridge: run 'python -m lib.sweep {EXPERIMENT} --preset quick' "
-            "first."
-        )
     found = [run for run in done if name in (run.dir.name, run.config["label"])]
     if not found:
         known = [run.dir.name for run in done] + [run.config["label"] for run in done]
-        raise ParameterError(f"No finished run or label of {EXPERIMENT} is called {name!r}; {nearest(name, known)}")
+        raise ParameterError(f"No finished run of {EXPERIMENT} is called {name!r}, {_advice(name, known, runs_dir)}")
     return found[-1].dir
+
+
+def _advice(name: str, known: list[str], runs_dir: str | Path | None) -> str:
+    """How to get a bridge of this label: the presets of 4a that make it, or that none does; ends a sentence."""
+    makers: dict[str, list[str]] = {}
+    for preset in presets.load_yaml(EXPERIMENT)["presets"]:
+        for label in dict.fromkeys(cell.label for cell in presets.cells(EXPERIMENT, preset)):
+            makers.setdefault(label, []).append(preset)
+    if name not in makers:
+        return f"and no preset makes it; {nearest(name, [*known, *makers])}"
+    typed = ["python", "-m", "lib.sweep", EXPERIMENT, "--preset", makers[name][0], "--only", f"label={name}"]
+    command = shlex.join([*typed, *(("--runs-dir", str(runs_dir)) if runs_dir else ())])
+    others = f" (so does {' or '.join(makers[name][1:])})" if makers[name][1:] else ""
+    return f"which preset {makers[name][0]!r} makes{others}: run '{command}' first."
 
 
 def parameters(folder: Path) -> Params:

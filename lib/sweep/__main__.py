@@ -3,6 +3,7 @@
 import shlex
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,14 @@ import typer
 
 from lib import console, presets, runs
 from lib.params import ParameterError
+from lib.sweep import on_ray
 from lib.sweep.board import Board
-from lib.sweep.cell import Rerun
+from lib.sweep.cell import Rerun, Which
 from lib.sweep.loop import Executor, Queue, run_all
 from lib.sweep.planning import Task, plan, table, total
 from lib.sweep.processes import Processes
 
+STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 MOST_SAID = 20  # cells that are not run are named one by one up to here
 
 HELP = """Run the cells of a preset, each as a notebook with a run folder of its own.
@@ -63,7 +66,8 @@ def main(
     set_: Annotated[Filters, typer.Option("--set", metavar="NAME=VALUE", help="Give every cell this value.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells beside each other; those that measure time run alone.")] = 1,
     ray: Annotated[str, typer.Option(metavar="local|ADDRESS", help="Let Ray place the cells on GPUs.")] = "",
-    rerun: Annotated[Rerun | None, typer.Option(help="Run again what is done: all, or where code changed.")] = None,
+    rerun: Annotated[Which | None, typer.Option(help="Run again what is done: all, or where code changed.")] = None,
+    since: Annotated[str, typer.Option(metavar="TIME", help="With --rerun all: keep what was finished later.")] = "",
     runs_dir: Annotated[str, typer.Option(help="Put runs here instead of runs/.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and stop.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how far a running sweep of them is.")] = False,
@@ -72,22 +76,35 @@ def main(
     console.plain_warnings()
     folder = str(Path(runs_dir).expanduser().resolve()) if runs_dir else ""
     try:
+        again = _again(rerun, since)
+        if ray:
+            on_ray.check_form(ray)
         tasks = plan(presets.cells(experiment, preset, only or (), skip or (), set_ or ()), folder)
-        for task in tasks:
-            if task.done is None:
-                task.params.check_named()
         if dry_run or status:
-            print(f"{table(tasks)}\n{total(tasks, rerun)}")
+            tasks = [task.looked_up(again) for task in tasks]
+            print(f"{table(tasks)}\n{total(tasks, again)}")
             return
-        due = [task for task in tasks if task.is_due(rerun)]
-        _say_found(tasks, due, rerun)
-        executor = _executor(due, jobs, ray) if due else None
+        due = [task for task in tasks if task.is_due(again)]
+        for task in due:
+            task.params.check_named()
+        _say_found(tasks, due, again)
+        if due:
+            _finish(_run(due, jobs, ray, again), len(due), again)
     except ParameterError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    if executor is not None:
-        runs.experiment_folder(experiment, folder).mkdir(parents=True, exist_ok=True)
-        _finish(_run(due, executor, rerun), len(due))
+
+
+def _again(which: Which | None, since: str) -> Rerun | None:
+    """What --rerun and --since ask for; a time without a zone is this machine's."""
+    if not since:
+        return Rerun(which) if which else None
+    if which != "all":
+        raise ParameterError("--since says which runs --rerun all has made already; type --rerun all with it.")
+    try:
+        return Rerun(which, datetime.fromisoformat(since).astimezone())
+    except (ValueError, OverflowError):
+        raise ParameterError(f"--since {since} is no time; write it like 2026-01-31T09:00.") from None
 
 
 def _executor(due: list[Task], jobs: int, ray: str) -> Executor:
@@ -98,9 +115,8 @@ def _executor(due: list[Task], jobs: int, ray: str) -> Executor:
         return Processes(jobs)
     if jobs > 1:
         raise ParameterError("Ray decides how many cells run beside each other; leave --jobs out.")
-    from lib.sweep.on_ray import OnRay  # an extra, and seconds to import
-
-    return OnRay(ray, due)
+    _say("Starting Ray on this machine ..." if ray == "local" else f"Joining the Ray cluster at {ray} ...")
+    return on_ray.OnRay(ray, due)
 
 
 def _say_found(tasks: list[Task], due: list[Task], rerun: Rerun | None) -> None:
@@ -115,29 +131,38 @@ def _say_found(tasks: list[Task], due: list[Task], rerun: Rerun | None) -> None:
         _say(total(tasks, rerun))
 
 
-def _run(due: list[Task], executor: Executor, rerun: Rerun | None) -> Queue:
+def _run(due: list[Task], jobs: int, ray: str, rerun: Rerun | None) -> Queue:
     """Run to the end, or to Ctrl-C; a polite kill, such as a batch system's at the time limit, counts as Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
+        executor = _executor(due, jobs, ray)
+        runs.experiment_folder(due[0].cell.experiment, due[0].params.runs_dir).mkdir(parents=True, exist_ok=True)
         return run_all(due, executor, Board(), rerun)
     except KeyboardInterrupt:
-        _say(f"Stopped; complete runs are kept, and the same command resumes with the others: {_command()}")
+        _say(f"Stopped; complete runs are kept, and {_which(rerun)} resumes with the others: {_command(rerun)}")
         raise typer.Exit(130) from None
 
 
-def _finish(queue: Queue, due: int) -> None:
+def _finish(queue: Queue, due: int, rerun: Rerun | None) -> None:
     """Say which cells failed, with the place to look, and how to go on."""
     if not queue.failed:
         return
     for task, outcome in queue.failed if due > 1 else ():
         _say(f"{task.cell.label} failed: {outcome.reason}")
     missing = f" {due - queue.ended} were not begun. " if due > queue.ended else " "
-    _say(f"{len(queue.failed)} of {due} runs failed.{missing}The same command tries them again: {_command()}")
+    same = _which(rerun).capitalize()
+    _say(f"{len(queue.failed)} of {due} runs failed.{missing}{same} tries them again: {_command(rerun)}")
     raise typer.Exit(1)
 
 
-def _command() -> str:
-    return shlex.join(["python", "-m", "lib.sweep", *sys.argv[1:]])
+def _which(rerun: Rerun | None) -> str:
+    return "this command" if rerun == Rerun("all") else "the same command"
+
+
+def _command(rerun: Rerun | None) -> str:
+    """The command that goes on: the same, but --rerun all alone would begin again, also with what it has made."""
+    since = ["--since", STARTED] if rerun == Rerun("all") else []
+    return shlex.join(["python", "-m", "lib.sweep", *sys.argv[1:], *since])
 
 
 def _say(text: str) -> None:

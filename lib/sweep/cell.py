@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,19 @@ from lib.notebooks import KernelDied, NotebookError
 from lib.params import ParameterError, Params, config_hash, resolve
 from lib.sweep import attempts
 
-Rerun = Literal["stale", "all"]
+Which = Literal["stale", "all"]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Which complete runs are made again: those whose code has changed, or all but what was finished after `since`."""
+
+    which: Which
+    since: datetime | None = None
+
+    def wants(self, run: runs.Finished) -> bool:
+        """Whether to make this run again."""
+        return run.stale if self.which == "stale" else self.since is None or run.ended <= self.since
 
 
 @dataclass(frozen=True)
@@ -62,10 +75,8 @@ def run_cell(job: Job, opened: Callable[[Path], None]) -> Outcome:
 
 def _meanwhile(job: Job, params: Params) -> runs.Finished | None:
     """The complete run that another sweep made of this cell since this one was planned."""
-    if job.rerun == "all":
-        return None
     found = runs.complete_with(job.experiment, config_hash(params), params.runs_dir)
-    return next((run for run in reversed(found) if not (job.rerun and run.stale)), None)
+    return next((run for run in reversed(found) if not (job.rerun and job.rerun.wants(run))), None)
 
 
 def _execute(job: Job, params: Params, attempt: attempts.Attempt, opened: Callable[[Path], None]) -> Outcome:
@@ -88,12 +99,12 @@ def _problem(notebook: Path, params: Params, folder: Path) -> tuple[Literal["fai
     """Run the notebook; what went wrong in it or around it."""
     try:
         notebooks.execute(notebook, params, params.model_dump(mode="json"), folder, progress_bar=False)
-    except KernelDied as error:
-        return "died", str(error)
+    except KernelDied as error:  # ends with the log's path
+        return "died", f"{error} and {folder / 'executed.ipynb'}"
     except NotebookError as error:
         return "failed", str(error)
     except OSError as error:
-        return "failed", f"The run's output could not be written ({error}); make room there, then start again."
+        return "failed", f"The output of {folder} could not be written ({error}); make room there, then start again."
     return None
 
 

@@ -6,6 +6,7 @@ All machines must see the checkout, its environment and the runs folder under th
 """
 
 import os
+import signal
 import socket
 import time
 import warnings
@@ -123,6 +124,7 @@ def _connect(address: str) -> None:
     local = address == "local"
     if not local:
         _check_address(os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address)
+    on_kill = signal.getsignal(signal.SIGTERM)
     places = {"RECOUNT_RUNS": paths.RUNS, "RECOUNT_FIGURES": paths.FIGURES, "RECOUNT_CACHE": paths.CACHE}  # absolute
     carried = {name: str(places.get(name, value)) for name, value in os.environ.items() if name.startswith("RECOUNT_")}
     carried["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a cell without GPUs sees none, however Ray was started
@@ -134,15 +136,23 @@ def _connect(address: str) -> None:
         silent = isinstance(error, SystemExit)  # Ray's end of a process whose cluster does not answer
         reason = "it does not answer" if silent else _first_line(error).rstrip(".")
         raise ParameterError(f"{where} ({reason}); see docs/cluster.md.") from None
+    finally:
+        signal.signal(signal.SIGTERM, on_kill)  # Ray puts its own in its place
+
+
+def check_form(address: str) -> None:
+    """ParameterError unless it is local, auto or host:port; asks nobody."""
+    host, colon, port = address.rpartition(":")
+    if address not in ("local", "auto") and not (colon and host and port.isdecimal() and "/" not in host):
+        raise ParameterError(f"{address!r} is no address of a Ray cluster; type local, auto, or HOST:PORT.")
 
 
 def _check_address(address: str) -> None:
     """ParameterError unless something listens at host:port; how Ray finds a cluster by itself (`auto`) is its own."""
+    check_form(address)
     if address == "auto":
         return
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or "/" in host:
-        raise ParameterError(f"{address!r} is no address of a Ray cluster; type local, auto, or HOST:PORT.")
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS).close()
     except (OSError, OverflowError) as error:

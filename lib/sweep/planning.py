@@ -1,11 +1,12 @@
 """What a sweep would do: its cells, which of them are done, being run or failed before, and how long they may take."""
 
 import os
+import re
 import socket
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ class Task:
     """A cell with its typed parameters and what is known of it so far.
 
     `done` is its complete run; `note` what the last attempt left where there is none, and `claimed` whether that one is
-    still at it; `expected` the seconds that it, or the same with another seed, took before.
+    still at it; `expected` the seconds that it, or the same with another seed, took before; `lacks` why it could not
+    run now.
     """
 
     cell: Cell
@@ -32,6 +34,7 @@ class Task:
     note: dict[str, Any] | None = None
     claimed: bool = False
     expected: float | None = None
+    lacks: str = ""
 
     @property
     def state(self) -> str:
@@ -42,6 +45,8 @@ class Task:
             return f"running: {where(self.note)}"
         if self.done is not None:
             return f"{'stale' if self.done.stale else 'done'}: {self.done.dir.name}"
+        if self.lacks:
+            return f"to run, but: {self.lacks}"
         if self.note and "failed" in self.note:
             return f"failed: {self.note['failed']}"
         begun = self.note and self.note["folder"]
@@ -51,7 +56,16 @@ class Task:
         """Whether to run it: not done, or done and asked for again."""
         if self.params.unavailable():
             return False
-        return self.done is None or rerun == "all" or (rerun == "stale" and self.done.stale)
+        return self.done is None or (rerun is not None and rerun.wants(self.done))
+
+    def looked_up(self, rerun: Rerun | None) -> "Task":
+        """The same, with what it lacks: a bridge, a model or a file that it names and that is not there."""
+        try:
+            if self.is_due(rerun):
+                self.params.check_named()
+        except ParameterError as error:
+            return replace(self, lacks=str(error))
+        return self
 
     def job(self, rerun: Rerun | None) -> Job:
         """What its process needs to know."""
@@ -129,7 +143,7 @@ def total(tasks: Iterable[Task], rerun: Rerun | None) -> str:
     tasks = list(tasks)
     counts: dict[str, int] = {}
     for task in tasks:
-        name = task.state.split(":")[0]
+        name = re.split("[:,]", task.state)[0]
         counts[name] = counts.get(name, 0) + 1
     due = [task for task in tasks if task.is_due(rerun) and not task.claimed]
     known = [task.expected for task in due if task.expected is not None]
