@@ -80,10 +80,10 @@ class TestAnywhereElse:
         shown.show(cells(2), 0, 2, 0, None)
         assert sys.stderr.getvalue() == ""
         now[0] += board.PRINT_EVERY
-        shown.show([*cells(1), Line("quiet", "host, 3 s", "")], 0, 2, 0, None)
-        assert sys.stderr.getvalue() == "cell0: epoch 0/9\nquiet: host, 3 s\n"
+        shown.show([*cells(1), Line("quiet", "host, 3 s", ""), Line("wordy", "host", "x" * 400)], 0, 2, 0, None)
+        assert sys.stderr.getvalue() == f"cell0: epoch 0/9\nquiet: host, 3 s\nwordy: {'x' * 100}\n"
         shown.show(cells(2), 0, 2, 0, None)
-        assert sys.stderr.getvalue().count("\n") == 2
+        assert sys.stderr.getvalue().count("\n") == 3
         shown.close()
 
     def test_a_line_is_whole_however_long(self, monkeypatch):

@@ -290,6 +290,10 @@ class Script:
         def outcome(self) -> Outcome | None:
             if self.state == "interrupt":
                 raise KeyboardInterrupt
+            if self.state == "made":
+                return Outcome("complete", "/x/other", "made meanwhile")
+            if self.state in ("gone", "refused"):  # no process that could tell more
+                return Outcome("died" if self.state == "gone" else "failed", reason=f"It was {self.state}")
             folder = "" if self.state in ("busy", "stuck") else f"/x/{self.task.cell.label}"
             return None if self.state == "runs" else Outcome(self.state, folder, f"why {self.state}", 10.0)
 
@@ -344,6 +348,49 @@ class TestQueue:
         assert [(task.cell.label, outcome.reason) for task, outcome in queue.failed] == [("s1", "why failed")]
         assert "2 of 3: s1 after 10 s failed. why failed" in board.said
 
+    def test_what_another_sweep_made_took_this_one_no_time(self):
+        _script, board, queue = self.run({"s0": ["made"]}, cells=2)
+        assert board.said[0] == "1 of 2: s0 complete: /x/other (made meanwhile)"
+        assert queue.spent == [10.0]
+
+    @pytest.mark.parametrize("held", [False, True])
+    def test_a_failure_without_a_word_is_noted_unless_another_sweep_is_at_the_cell(self, held, tmp_path):
+        attempt = attempts.Attempt("1a3_scaling", some_task().params)
+        with attempt.claimed():
+            attempt.begin(tmp_path / "others", "another sweep")
+            if held:
+                self.run({"s0": ["refused"]}, cells=1)
+        if not held:
+            self.run({"s0": ["refused"]}, cells=1)
+        note = attempt.note()
+        assert (note.get("failed"), note["folder"]) == (
+            (None, str(tmp_path / "others")) if held else ("It was refused", "")
+        )
+
+    def test_what_died_is_looked_for_in_its_log_and_its_notebook(self, tmp_path):
+        attempt = attempts.Attempt("1a3_scaling", some_task().params)
+        with attempt.claimed():
+            attempt.begin(tmp_path / "ours", loop.THIS_SWEEP)
+        _script, board, _queue = self.run({"s0": ["gone", "complete"]}, cells=1)
+        places = f"It was gone; see {tmp_path}/ours/log.txt and {tmp_path}/ours/executed.ipynb"
+        assert board.said[0].endswith(places)
+        assert attempt.note()["failed"] == places
+
+    def test_notes_are_read_once_a_look(self, monkeypatch):
+        reads, monkey = [], attempts.Attempt.note
+        monkeypatch.setattr(attempts.Attempt, "note", lambda self: reads.append(0) or monkey(self))
+        script, board = Script({"s0": ["runs"], "s1": ["runs"]}, room=2), Listener()
+        looks = iter([None, None, KeyboardInterrupt])
+
+        def wait(*_: Any) -> None:
+            if (look := next(looks)) is not None:
+                raise look
+
+        script.wait = wait
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_all([some_task(seed=seed, expected=5.0) for seed in range(2)], script, board)
+        assert len(reads) == 2 * len(board.shown) == 4
+
     def test_what_died_is_tried_once_more_before_the_rest(self):
         script, board, queue = self.run({"s0": ["died", "complete"]})
         assert script.starts == ["s0", "s0", "s1", "s2"]
@@ -390,9 +437,9 @@ class TestQueue:
 
     def test_time_left(self, monkeypatch, tmp_path):
         queue = loop.Queue(deque([some_task(seed=1), some_task(seed=2, expected=50.0)]), None)
-        assert loop._left(queue) is None  # no run tells how long one takes
+        assert loop._left(queue, []) is None  # no run tells how long one takes
         queue.spent = [20.0, 40.0]
-        assert loop._left(queue) == 30.0 + 50.0
+        assert loop._left(queue, []) == 30.0 + 50.0
         handles = [Script.Handle(Script({}), some_task(seed=n, expected=60.0), "runs") for n in (3, 4, 5)]
         queue.running = [(handle, 0.0) for handle in handles]
         for handle, began in zip(handles, (80.0, 0.0), strict=False):  # 40 s to go; overdue; the third is held back
@@ -401,8 +448,9 @@ class TestQueue:
             with attempt.claimed():
                 attempt.begin(tmp_path, loop.THIS_SWEEP)
         monkeypatch.setattr(loop.time, "time", lambda: 100.0)
-        assert [line.label for line in loop._lines(queue)] == ["s3", "s4"]
-        assert loop._left(queue) == (30.0 + 50.0 + 40.0 + 0.0 + 60.0) / 2
+        at_work = loop._at_work(queue)
+        assert [line.label for line in loop._lines(at_work)] == ["s3", "s4"]
+        assert loop._left(queue, at_work) == (30.0 + 50.0 + 40.0 + 0.0 + 60.0) / 2
 
     def test_a_cell_of_another_sweep_costs_no_process_while_that_one_is_at_it(self, monkeypatch):
         claims = iter([True, True, False])

@@ -15,6 +15,7 @@ from lib.sweep.planning import spell
 MOST_LINES = 20  # cells shown at once; a cluster may run more
 OTHER_LINES = 4  # of a terminal: how many more cells there are, the total, its bar, and the cursor's own
 BAR = 40  # columns
+MOST_OF_A_LINE = 100  # characters of what a cell printed last, where no terminal cuts it
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Board:
         elif lines and time.monotonic() - self._printed >= PRINT_EVERY:
             self._printed = time.monotonic()
             for line in lines:
-                self.say(f"{line.label}: {line.newest}" if line.newest else f"{line.label}: {line.place}")
+                self.say(f"{line.label}: {line.newest[:MOST_OF_A_LINE] or line.place}")
 
     def close(self) -> None:
         """Take the table off the terminal."""

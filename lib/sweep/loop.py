@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +70,8 @@ def run_all(tasks: Sequence[Task], executor: Executor, board: Board, rerun: Reru
             else:
                 time.sleep(POLL)  # all that is left is run by another sweep
             _collect(queue, board)
-            board.show(_lines(queue), queue.ended, queue.total, len(queue.failed), _left(queue))
+            at_work = _at_work(queue)
+            board.show(_lines(at_work), queue.ended, queue.total, len(queue.failed), _left(queue, at_work))
     except KeyboardInterrupt:
         board.say("Stopping what runs; a second Ctrl-C kills it.")
         raise
@@ -124,7 +126,7 @@ def _end(queue: Queue, board: Board, task: Task, outcome: Outcome, seconds: floa
         queue.away[id(task)] = time.monotonic() + AWAY
         queue.waiting.append(task)
         return
-    if outcome.state == "died" and not outcome.folder:
+    if outcome.state in ("died", "failed") and not outcome.folder:
         outcome = _noted(task, outcome)
     if outcome.state == "died" and id(task) not in queue.retried:
         board.say(f"{task.cell.label} died after {spell(seconds)} and is tried once more. {outcome.reason}")
@@ -132,51 +134,57 @@ def _end(queue: Queue, board: Board, task: Task, outcome: Outcome, seconds: floa
         queue.waiting.appendleft(task)
         return
     queue.ended += 1
-    seconds = seconds if outcome.seconds is None else outcome.seconds
-    place = f"{queue.ended} of {queue.total}: {task.cell.label} after {spell(seconds)}"
+    place = f"{queue.ended} of {queue.total}: {task.cell.label}"
+    if outcome.seconds is not None:
+        seconds = outcome.seconds
     if outcome.state == "complete":
-        queue.spent.append(seconds)
+        if outcome.seconds is not None:  # None: made meanwhile, by another sweep
+            queue.spent.append(seconds)
+            place += f" after {spell(seconds)}"
         board.say(f"{place} complete: {outcome.folder}" + (f" ({outcome.reason})" if outcome.reason else ""))
         return
     queue.failed.append((task, outcome))
     if outcome.state == "stuck" and not queue.stuck:
         queue.stuck = outcome.reason
-    board.say(f"{place} failed. {outcome.reason}")
+    board.say(f"{place} after {spell(seconds)} failed. {outcome.reason}")
 
 
 def _noted(task: Task, outcome: Outcome) -> Outcome:
-    """Tell for a process that could not, from its note, where its run lies; and note for it that it died."""
+    """Note for a process that could not why its cell is not complete; of one that died, tell where its run lies."""
     attempt = Attempt(task.cell.experiment, task.params)
-    note = attempt.note()
-    if note is None or note.get("sweep") != THIS_SWEEP or not note["folder"]:
-        return outcome
-    reason = f"{outcome.reason}; see {Path(note['folder']) / 'log.txt'}"
-    attempt.fail(note["folder"], reason)
-    return replace(outcome, folder=note["folder"], reason=reason)
+    note = attempt.note() if outcome.state == "died" else None
+    if note is not None and note.get("sweep") == THIS_SWEEP and note["folder"]:
+        folder = Path(note["folder"])
+        reason = f"{outcome.reason}; see {folder / 'log.txt'} and {folder / 'executed.ipynb'}"
+        outcome = replace(outcome, folder=str(folder), reason=reason)
+    with suppress(OSError), attempt.claimed() as mine:
+        if mine:  # else another sweep is at it by now
+            attempt.fail(outcome.folder, outcome.reason)
+    return outcome
 
 
 def _at_work(queue: Queue) -> list[tuple[Task, dict[str, Any]]]:
-    """The cells at work and their notes; of those that an executor has taken, Ray may still hold some back."""
+    """The cells at work and their notes, read once; of those that an executor has taken, Ray may hold some back."""
     tasks = [handle.task for handle, _ in queue.running]
     noted = [(task, Attempt(task.cell.experiment, task.params).note()) for task in tasks]
     return [(task, note) for task, note in noted if note is not None and note.get("sweep") == THIS_SWEEP]
 
 
-def _lines(queue: Queue) -> list[Line]:
+def _lines(at_work: list[tuple[Task, dict[str, Any]]]) -> list[Line]:
     """What the board shows of each cell that is at work."""
     lines = []
-    for task, note in _at_work(queue):
+    for task, note in at_work:
         newest = tail(Path(note["folder"]) / "log.txt") if note["folder"] else ""
         lines.append(Line(task.cell.label, where(note), newest))
     return lines
 
 
-def _left(queue: Queue) -> float | None:
+def _left(queue: Queue, at_work: list[tuple[Task, dict[str, Any]]]) -> float | None:
     """Seconds until the end, by what earlier runs took, or the mean of this sweep's; None while nothing tells."""
     if not queue.spent and not any(handle.task.expected for handle, _ in queue.running):
         return None
     tasks = [*queue.waiting, *(handle.task for handle, _ in queue.running)]
     usual = sum(queue.spent) / len(queue.spent) if queue.spent else 0.0
-    at_work = {id(task): time.time() - note["started"] for task, note in _at_work(queue)}
-    work = sum(max(0.0, (task.expected or usual) - at_work.get(id(task), 0.0)) for task in tasks)
+    gone = {id(task): time.time() - note["started"] for task, note in at_work}
+    work = sum(max(0.0, (task.expected or usual) - gone.get(id(task), 0.0)) for task in tasks)
     return work / max(1, len(at_work))

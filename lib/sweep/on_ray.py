@@ -29,16 +29,22 @@ JOINS = 900.0  # seconds in which a large enough machine must join a cluster; cl
 class RayTask:
     """A cell that Ray has taken: waiting for devices, or at work somewhere."""
 
-    def __init__(self, task: Task, reference: "ray.ObjectRef", fits: bool) -> None:
+    def __init__(self, task: Task, reference: "ray.ObjectRef") -> None:
         self.task, self.reference = task, reference
-        self._given_up = float("inf") if fits else time.monotonic() + JOINS
+        self._ended = False
+        self._short: float | None = None  # since when no machine has been large enough
+
+    def look(self, ended: bool, most: float) -> None:
+        """Take in whether Ray is done with the cell, and how many GPUs the largest machine has now."""
+        self._ended = ended
+        self._short = None if self.task.cell.gpus <= most else self._short or time.monotonic()
 
     def outcome(self) -> Outcome | None:
         """What became of the cell, or None while it waits or works."""
         import ray
 
-        if not ray.wait([self.reference], timeout=0)[0]:
-            return self._unplaced() if time.monotonic() > self._given_up else None
+        if not self._ended:
+            return self._unplaced()
         try:
             return ray.get(self.reference)
         except ray.exceptions.RayTaskError as error:  # our own code could not be run there
@@ -47,12 +53,11 @@ class RayTask:
             return Outcome("died", reason=_first_line(error))
 
     def _unplaced(self) -> Outcome | None:
-        """The failure of a cell for which no machine came; None where one did."""
-        if self.task.cell.gpus <= _most_gpus():
-            self._given_up = float("inf")
+        """The failure of a cell for which no machine came, or came again; None while one may."""
+        if self._short is None or time.monotonic() < self._short + JOINS:
             return None
         self.stop()
-        needs = f"It needs {self.task.cell.gpus:g} GPUs on one machine"
+        needs = f"It needs {_gpus(self.task.cell.gpus)} on one machine"
         return Outcome("failed", reason=f"{needs}, and none that has them joined the cluster in {spell(JOINS)}.")
 
     def stop(self) -> None:
@@ -77,7 +82,7 @@ class OnRay:
         """A cell that fits no machine is refused here; on a cluster, a larger one may be started because it waits."""
         most = _most_gpus()
         if short := next((task for task in tasks if task.cell.gpus > most), None):
-            needs = f"{short.cell.label} needs {short.cell.gpus:g} GPUs on one machine and the largest has {most:g}"
+            needs = f"{short.cell.label} needs {_gpus(short.cell.gpus)} on one machine and the largest has {most:g}"
             if address == "local":
                 self.close()
                 raise ParameterError(
@@ -90,19 +95,27 @@ class OnRay:
         return True
 
     def start(self, task: Task, job: Job) -> RayTask:
-        """Hand the cell to Ray with the GPUs and cores it needs; one that measures time asks for all the cores."""
+        """Hand the cell to Ray with the GPUs and cores it needs; one that measures time asks for all the cores.
+
+        All: of the smallest machine that it fits on. On a larger one Ray may place others beside it, and each side then
+        waits for the other at the machine's lock, holding its GPUs meanwhile.
+        """
         gpus = task.cell.gpus
         cores = min((int(node["CPU"]) for node in _machines() if node.get("GPU", 0) >= gpus), default=1)
         wanted = cores if task.cell.exclusive else min(getattr(task.params, "threads", 1), cores)
         reference = self._remote.options(num_gpus=gpus, num_cpus=wanted, name=task.cell.label).remote(job)
-        self._taken.append(RayTask(task, reference, fits=gpus <= _most_gpus()))
+        self._taken.append(RayTask(task, reference))
         return self._taken[-1]
 
     def wait(self, running: Sequence[RayTask], seconds: float) -> None:
         """Return when one of the tasks has ended, or after `seconds`."""
         import ray
 
-        ray.wait([handle.reference for handle in running], num_returns=1, timeout=seconds)
+        references = [handle.reference for handle in running]
+        ray.wait(references, num_returns=1, timeout=seconds)
+        ended, most = set(ray.wait(references, num_returns=len(references), timeout=0)[0]), _most_gpus()
+        for handle in running:
+            handle.look(handle.reference in ended, most)
 
     def close(self) -> None:
         """Leave the cluster, once the workers of stopped cells have ended; the local one ends."""
@@ -171,6 +184,10 @@ def _machines() -> list[dict[str, float]]:
 def _most_gpus() -> float:
     """How many GPUs the largest machine has."""
     return max((node.get("GPU", 0) for node in _machines()), default=0)
+
+
+def _gpus(number: float) -> str:
+    return f"{number:g} GPU" + ("s" if number > 1 else "")
 
 
 def _work(job: Job) -> Outcome:
