@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,7 +42,8 @@ class OwnKernelManager(AsyncKernelManager):
 
     async def start_kernel(self, **options: Any) -> None:
         """Start the kernel so that it ends when this process does, however that ends."""
-        await super().start_kernel(**options, **({"preexec_fn": _end_with_parent} if LIBC else {}))
+        tied = {"preexec_fn": partial(_end_with_parent, os.getpid())} if LIBC else {}
+        await super().start_kernel(**options, **tied)
 
 
 @contextmanager
@@ -86,9 +88,11 @@ def _lock(file: TextIO) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Have the system kill this process when the one that started it is gone; without it, that takes a second."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # gone before the system was told
+        os._exit(1)
 
 
 def options(kernel_name: str | None) -> dict[str, Any]:

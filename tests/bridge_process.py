@@ -2,7 +2,7 @@
 
 `train` is lib.bridge.worker in full precision, so that its sums can be compared closely, and notes in the folder which
 examples this process was given. `fail` is two processes of which the second cannot go on and the first waits for ever;
-`wait` is two that do nothing until they are ended.
+`wait` is two that do nothing until they are ended; `launch` starts those two and is what can be killed above them.
 """
 
 import os
@@ -49,12 +49,22 @@ def fail() -> None:
 
 
 def wait() -> None:
-    """Say that it is there, and stay."""
+    """Say that it is there, watching as the worker does, and stay in silence."""
+    from lib.bridge import processes
+
+    processes.end_with_launcher()
     place = Path(sys.argv[1])
     (place / f"pid-{RANK}").write_text(str(os.getpid()))
     print("waiting", file=sys.stderr, flush=True)
     signal.pause()
 
 
+def launch() -> None:
+    """Two that wait."""
+    from lib.bridge import processes
+
+    processes.run("tests.bridge_process", ["wait", sys.argv[1]], 2, 1)
+
+
 if __name__ == "__main__":
-    {"train": train, "fail": fail, "wait": wait}[sys.argv.pop(1)]()
+    {"train": train, "fail": fail, "wait": wait, "launch": launch}[sys.argv.pop(1)]()

@@ -3,16 +3,19 @@
 import json
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import bridge_toys
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from lib import paths
 from lib.bridge import processes, worker
 from lib.bridge.pair import Encoded
 from lib.bridge.worker import Job
@@ -123,6 +126,29 @@ def test_an_interrupted_parent_leaves_no_process_behind(tmp_path, monkeypatch):
     for rank in (0, 1):
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / f"pid-{rank}").read_text()), 0)
+
+
+@pytest.mark.parametrize("killed", ["the parent", "torchrun"])
+def test_processes_that_say_nothing_end_when_what_started_them_is_killed(tmp_path, killed):
+    with open(os.devnull, "w") as nowhere:
+        parent = psutil.Popen(
+            [sys.executable, "-m", "tests.bridge_process", "launch", tmp_path], stderr=nowhere, cwd=paths.ROOT
+        )
+    everyone = [parent]
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("pid-*"))) < 2:
+            assert time.monotonic() < deadline and parent.poll() is None, "they do not start"
+            time.sleep(0.05)
+        torchrun = parent.children()[0]
+        everyone += parent.children(recursive=True)
+        assert len(everyone) == 4
+        {"the parent": parent, "torchrun": torchrun}[killed].kill()
+        assert psutil.wait_procs(everyone, 60)[1] == []
+    finally:
+        for process in everyone:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(world):

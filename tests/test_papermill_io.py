@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import struct
+import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -129,7 +130,7 @@ class TestElsewhere:
 
     def test_another_projects_missing_notebook_is_not_looked_for_here(self, root, tmp_path):
         done = checkout.run([checkout.papermill(), NOTEBOOK, "--prepare-only"], root, cwd=tmp_path)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "No such file" in done.stderr
 
 
@@ -223,3 +224,14 @@ def test_a_path_too_long_for_a_socket_falls_back_to_tcp(tmp_path, monkeypatch):
 def test_two_kernels_never_share_a_socket():
     with kernel.connection() as one, kernel.connection() as two:
         assert one.KernelManager.ip != two.KernelManager.ip
+
+
+@pytest.mark.skipif(kernel.LIBC is None, reason="only Linux tells a process that its parent is gone")
+def test_a_kernel_ends_where_its_parent_was_gone_before_the_system_was_told():
+    def code(parent: str) -> int:
+        told = f"import os; from lib import kernel; kernel._end_with_parent({parent}); print('lives')"
+        done = subprocess.run([sys.executable, "-c", told], cwd=paths.ROOT, capture_output=True, check=False)
+        assert done.stdout == (b"" if done.returncode else b"lives\n")
+        return done.returncode
+
+    assert (code("os.getppid()"), code("os.getppid() + 1")) == (0, 1)

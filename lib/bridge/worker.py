@@ -253,6 +253,7 @@ def _judge(models: pair.Pair, encoded: pair.Encoded, job: Job, made: Bridge) -> 
 
 def main() -> None:
     """One of several processes: `python -m lib.bridge.worker JOB FOLDER`."""
+    processes.end_with_launcher()
     given = json.loads(sys.argv[1])
     asked = Job(resolve("4a_bridge", given["params"]), given["see"])
     PartialState(cpu=devices.choose(asked.params.device).type == "cpu")  # on CPUs they only meet when told so first
