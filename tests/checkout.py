@@ -77,7 +77,7 @@ def environment(root: Path, **extra: str) -> dict[str, str]:
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RECOUNT_")}
     folder = temporary(root).name
-    kept["TMPDIR"] = os.path.join(folder, "t")
+    kept["TMPDIR"] = kept["RECOUNT_LOCKS"] = os.path.join(folder, "t")
     jupyter = {"JUPYTER_PATH": str(root / "kernels"), "JUPYTER_PREFER_ENV_PATH": "0"}
     return {**kept, **jupyter, "PYTHONPATH": os.pathsep.join([str(root), folder]), **extra}
 

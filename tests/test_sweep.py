@@ -21,7 +21,7 @@ from lib import console, kernel, notebooks, paths, presets, runs
 from lib.console import Log, newest_line, tail
 from lib.params import ParameterError, config_hash, resolve
 from lib.sweep import __main__ as sweep
-from lib.sweep import attempts, loop, planning
+from lib.sweep import attempts, loop, on_ray, planning
 from lib.sweep.cell import Outcome, Rerun
 from lib.sweep.planning import Task
 from lib.sweep.processes import Processes
@@ -460,6 +460,21 @@ class TestQueue:
         assert next(claims, None) is None
 
 
+def test_a_cell_whose_machine_left_while_it_waits_is_given_up_unless_one_joins_in_time(monkeypatch):
+    now, stopped = [0.0], []
+    monkeypatch.setattr(on_ray.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(on_ray.RayTask, "stop", lambda _: stopped.append(now[0]))
+    monkeypatch.setitem(sys.modules, "ray", None)  # nothing is asked of it
+    cell = on_ray.RayTask(some_task(gpus=1), None)
+    found = []
+    for now[0], most in [(5.0, 4), (1000.0, 0), (1800.0, 0), (1850.0, 1), (2000.0, 0), (2800.0, 0), (2901.0, 0)]:
+        cell.look(ended=False, most=most)
+        found.append(cell.outcome())
+    assert found[:-1] == [None] * 6
+    assert found[-1].reason.startswith("It needs 1 GPU on one machine, and none that has them joined")
+    assert stopped == [2901.0]
+
+
 class TestAttempt:
     """Locks and notes, between processes of this test."""
 
@@ -488,6 +503,36 @@ class TestAttempt:
         assert not attempt.is_claimed()
         with attempt.claimed() as mine:
             assert mine
+
+    def test_the_machines_lock_is_one_whatever_temporary_folder_a_job_has(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("RECOUNT_LOCKS", raising=False)
+        monkeypatch.setattr(attempts.tempfile, "tempdir", str(tmp_path))
+        with attempts._machines_file() as file:
+            shared = Path("/dev/shm")
+            assert Path(file.name).parent == (shared if os.access(shared, os.W_OK) else tmp_path)
+        monkeypatch.setattr(attempts.os, "access", lambda *_: False)
+        with attempts._machines_file() as file:
+            assert Path(file.name).parent == tmp_path
+
+    def test_a_machines_lock_of_another_user_stops_no_run(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("RECOUNT_LOCKS", str(tmp_path))
+        path, opened, closed_to = tmp_path / f"recount-{os.getuid()}.lock", Path.open, ["a"]
+        path.touch()
+
+        def strict(self: Path, mode: str = "r") -> Any:
+            if mode in closed_to:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return opened(self, mode)
+
+        monkeypatch.setattr(Path, "open", strict)
+        with attempts.machine(alone=True, waits=pytest.fail), opened(path) as other:
+            assert not attempts._locked(other, alone=False)
+        closed_to.append("r")
+        with (
+            pytest.warns(UserWarning, match="measure time may run beside others"),
+            attempts.machine(True, pytest.fail),
+        ):
+            pass
 
     def test_two_that_only_ask_do_not_keep_a_cell_busy(self, attempt):
         with attempt.claimed():

@@ -4,7 +4,9 @@ Each cell has a lock file and a note beside the runs, in `runs/<experiment>/.att
 and goes with the process that holds it, however that ends; so a cell is run by one process at a time, whatever was
 killed before. The note (host, process, devices, folder, and the reason of a failure) is for people: it decides nothing,
 and where it cannot be written the cell runs all the same.
-The machine's lock is shared by ordinary cells and held alone by one that measures time. It is per user and machine.
+The machine's lock is shared by ordinary cells and held alone by one that measures time. It is per user and machine, and
+lies in /dev/shm where there is one, because jobs are often given temporary folders of their own; RECOUNT_LOCKS names
+another folder.
 Where there are no such locks (Windows, some cluster file systems) two sweeps may run a cell twice, which loses nothing.
 """
 
@@ -13,6 +15,7 @@ import os
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,14 +104,29 @@ def _read(path: Path) -> dict[str, Any] | None:
 @contextmanager
 def machine(alone: bool, waits: Callable[[], None]) -> Iterator[None]:
     """Use the machine beside others of this user, or alone; `waits` is called where that has to be waited for."""
-    if fcntl is None:
+    file = _machines_file()
+    if file is None:
         yield
         return
-    with (Path(tempfile.gettempdir()) / f"recount-{os.getuid()}.lock").open("a") as file:
+    with file:
         if not _locked(file, alone):
             waits()
             fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
+
+
+def _machines_file() -> TextIO | None:
+    """The machine's lock, open; None where there are no locks, or where it is closed to this user."""
+    if fcntl is None:
+        return None
+    shared = os.environ.get("RECOUNT_LOCKS") or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else "")
+    path = Path(shared or tempfile.gettempdir()) / f"recount-{os.getuid()}.lock"
+    for mode in ("a", "r"):  # another user's may be read, if not written, and that is enough to lock it
+        with suppress(OSError):
+            return path.open(mode)
+    advice = "name another folder for it in RECOUNT_LOCKS"
+    warnings.warn(f"{path} cannot be used, so runs that measure time may run beside others; {advice}.", stacklevel=1)
+    return None
 
 
 def _locked(file: TextIO, alone: bool) -> bool:

@@ -41,10 +41,10 @@ class RayTask:
 
     def outcome(self) -> Outcome | None:
         """What became of the cell, or None while it waits or works."""
-        import ray
-
         if not self._ended:
             return self._unplaced()
+        import ray
+
         try:
             return ray.get(self.reference)
         except ray.exceptions.RayTaskError as error:  # our own code could not be run there
@@ -140,6 +140,7 @@ def _connect(address: str) -> None:
     on_kill = signal.getsignal(signal.SIGTERM)
     places = {"RECOUNT_RUNS": paths.RUNS, "RECOUNT_FIGURES": paths.FIGURES, "RECOUNT_CACHE": paths.CACHE}  # absolute
     carried = {name: str(places.get(name, value)) for name, value in os.environ.items() if name.startswith("RECOUNT_")}
+    carried.pop("RECOUNT_LOCKS", None)  # each machine has its own
     carried["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a cell without GPUs sees none, however Ray was started
     options: dict[str, Any] = {"include_dashboard": False} if local else {}
     try:

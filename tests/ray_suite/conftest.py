@@ -38,7 +38,7 @@ class Machines:
     def add(self, gpus: int):
         """Another machine; returns Ray's handle of it."""
         self._folders.append(tempfile.mkdtemp(prefix="m", dir="/tmp"))  # sockets lie below, so the path is short
-        seen = {"TMPDIR": self._folders[-1], "PYTHONPATH": str(self._root), **QUIET}
+        seen = {"TMPDIR": self._folders[-1], "RECOUNT_LOCKS": self._folders[-1], "PYTHONPATH": str(self._root), **QUIET}
         return self.cluster.add_node(
             num_cpus=8, num_gpus=gpus, include_dashboard=False, include_log_monitor=False, env_vars=seen
         )
