@@ -4,6 +4,7 @@ A notebook's output reaches its caller as text with progress bars in it, redrawn
 it; `newest_line` finds what a terminal would show last; `Status` shows that on a line of its own.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -20,30 +21,41 @@ from tqdm import tqdm
 from lib.params import ParameterError
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor movements
+FAILED, MISTAKEN = 1, 2  # exit codes
+NAMED_WRONGLY = {  # what the system says of a place that the command named and that cannot be used
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
 PRINT_EVERY = 15.0  # seconds between lines where nothing can be redrawn, such as a CI log
 
 
 def command(app: typer.Typer, *also: type[Exception]) -> None:
-    """Run a command line as `run` does; one that cannot be parsed ends with one sentence too, and exit code 2."""
+    """Run a command line as `run` does; one that cannot be parsed is a mistake too, with one sentence."""
     run(lambda: _parsed(app), *also)
 
 
 def run(work: Callable[[], object], *also: type[Exception]) -> None:
     """Do the work of a command: a wrong parameter, what the system refuses or one of `also` ends it in one sentence.
 
+    Its exit code is then `exit_code`'s: 2 where the command has to be changed, 1 where it may be typed again.
     Where nobody reads what is printed any more, as behind `| head`, it ends without a word.
     """
     plain_warnings()
     try:
         work()
         sys.stdout.flush()
-    except (ParameterError, *also) as error:
-        sys.exit(f"Error: {error}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-        sys.exit(1)
-    except OSError as error:
-        sys.exit(f"Error: {refused(error)}")
+        sys.exit(FAILED)
+    except (ParameterError, OSError, *also) as error:
+        print(f"Error: {refused(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: Exception) -> int:
+    """MISTAKEN for what was asked wrongly, a place that cannot be used included; FAILED for what went wrong at work."""
+    asked = error.errno in NAMED_WRONGLY if isinstance(error, OSError) else isinstance(error, ValueError)
+    return MISTAKEN if asked else FAILED
 
 
 def refused(error: OSError) -> str:
@@ -57,10 +69,13 @@ def _parsed(app: typer.Typer) -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer keeps the class to itself
+            print(error.format_message())
+            sys.exit(MISTAKEN)
         reason = " ".join(error.format_message().split()).replace("Value error, ", "").removesuffix(".")
         advice = "" if reason.endswith("?") else "; type --help after the command to see what it takes."
         print(f"Error: {reason}{advice}", file=sys.stderr)
-        code = 2
+        code = MISTAKEN
     if code:
         sys.exit(code)
 

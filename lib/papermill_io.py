@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> None:
     """papermill's command with two changes: parameters are checked first, and the run folder is the default output."""
     from papermill import cli
 
-    from lib.console import refused
+    from lib import console
     from lib.notebooks import NotebookError
     from lib.params import EXPERIMENTS, ParameterError, nearest
 
@@ -108,13 +108,13 @@ def main(arguments: list[str]) -> None:
         cli.papermill.main(arguments, prog_name="papermill")
     except ParameterError as error:
         print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(console.MISTAKEN)
     except OSError as error:
-        print(f"Error: {refused(error)}", file=sys.stderr)
-        sys.exit(1)
+        print(f"Error: {console.refused(error)}", file=sys.stderr)
+        sys.exit(console.exit_code(error))
     except NotebookError as error:
         print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(console.FAILED)
 
 
 def _check_given(typed: Mapping[str, Any]) -> None:

@@ -115,6 +115,7 @@ def _sentence(model: type[BaseModel], error: ValidationError, place: str) -> str
     if first["type"] == "missing":
         return f"{place} lacks {where}; add it."
     kinds = {"dict_type": "a mapping", "list_type": "a list", "string_type": "text", "bool_type": "true or false"}
+    kinds["too_short"] = "a list of at least one value"
     expected = kinds.get(first["type"], first["msg"].removeprefix("Input should be "))
     expected = (
         "a whole number from 0 on, a share below 1, or a parameter that holds a number" if where == "gpus" else expected

@@ -218,6 +218,8 @@ CASES = [
     *at(
         "runs",
         ("export nothing -o {tmp}/out.tar --runs-dir {tmp}/runs", "nothing"),
+        ("export 1a3_scaling -o {tmp}/nowhere/out.tar", "nowhere for the archive: make it first"),
+        ("export 4a_bridge --runs-dir {tmp}/file", "make it a folder you may read"),
         ("import {tmp}/none.tar", "none.tar"),
         ("import {tmp}/file --runs-dir {tmp}/runs", "no tar at all"),
         ("exprt", "export"),
@@ -268,7 +270,7 @@ GRIDS = at(
     ("presets: {x: {base: {promts: 1}}}", "did you mean 'prompts'?"),
     ("presets: {x: {grid: {modle: [a]}}}", "did you mean 'model'?"),
     ("presets: {x: {grid: {model: ladder-1m}}}", "which should be a list"),
-    ("presets: {x: {grid: {model: []}}}", "at least 1 item"),
+    ("presets: {x: {grid: {model: []}}}", "grid.model: [], which should be a list of at least one value; correct it."),
     ("presets: {x: {grid: [model]}}", "which should be a mapping"),
     ("presets: {x: {grid: {1: [a]}}}", "grid.1"),
     ("presets: {x: {exclude: {model: a}}}", "which should be a list"),

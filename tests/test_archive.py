@@ -1,5 +1,6 @@
 """Archives of runs: whole or refused, the same bytes for the same runs, and never a file outside the runs folder."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -180,6 +181,17 @@ class TestExport:
         assert packing.find(f"./{folders[0].name}", "elsewhere") == folders[:1]
         monkeypatch.chdir(folders[0])
         assert packing.find(".", here) == folders[:1]
+
+    @pytest.mark.parametrize("experiment", [EXPERIMENT, "bench/sampling"])
+    def test_an_experiment_may_be_named_by_its_folder(self, here, monkeypatch, experiment):
+        wanted = packing.find(experiment, here)
+        assert packing.find(str(here / experiment), "elsewhere") == wanted
+        monkeypatch.chdir(here / experiment)
+        assert packing.find(".", "elsewhere") == wanted
+
+    def test_a_run_may_be_called_like_an_experiment(self, here, tmp_path):
+        shutil.copytree(packing.find(EXPERIMENT, here)[0], tmp_path / EXPERIMENT)
+        assert packing.find(str(tmp_path / EXPERIMENT), here) == [tmp_path / EXPERIMENT]
 
     def test_of_an_experiment_each_configuration_goes_once(self, tmp_path, monkeypatch):
         monkeypatch.setattr(provenance, "environment", lambda *_: {"git": {"commit": None, "dirty": None}})
@@ -620,15 +632,19 @@ def test_a_killed_import_leaves_whole_runs_and_the_next_finishes(here, packed, t
 
 
 class TestCommand:
-    def run(self, *arguments: str, monkeypatch, stdin: bytes | None = None) -> str:
+    def run(self, *arguments: str, monkeypatch, stdin: bytes | None = None, code: int = 2) -> str:
         """What the command says it could not do; "" where it could."""
         monkeypatch.setattr(sys, "argv", ["lib.runs", *arguments])
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            command.main()
-        except SystemExit as stopped:
-            return str(stopped.code or "")
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stderr", said)
+            try:
+                command.main()
+            except SystemExit as stopped:
+                assert stopped.code in (0, code)
+                return said.getvalue().rstrip("\n") if stopped.code else ""
         return ""
 
     def test_through_a_pipe(self, here, packed, tmp_path):
@@ -641,7 +657,7 @@ class TestCommand:
         into = [*module, "import", "--runs-dir", str(tmp_path / "runs")]
         got = subprocess.run(into, cwd=paths.ROOT, input=sent.stdout, capture_output=True, check=False)
         assert (got.returncode, got.stderr) == (0, b"")
-        assert got.stdout.decode() == f"Imported 3 runs into {tmp_path / 'runs'}; 0 were already here.\n"
+        assert got.stdout.decode() == f"Imported 3 runs into {tmp_path / 'runs'}; 0 already here.\n"
         assert tree(tmp_path / "runs") == tree(here)
 
     def test_files_are_named_too(self, here, packed, tmp_path, monkeypatch, capsys):
@@ -677,7 +693,55 @@ class TestCommand:
     def test_a_place_that_cannot_be_written_is_one_sentence(self, packed, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("")
         said = self.run("import", "--runs-dir", str(tmp_path / "file"), monkeypatch=monkeypatch, stdin=packed)
-        assert said.startswith(f"Error: Results cannot be stored in {tmp_path / 'file'} (")
+        assert said.startswith(
+            f"Error: Results cannot be stored in {tmp_path / 'file'} (File exists): make it a folder"
+        )
+
+    @pytest.mark.parametrize(
+        ("number", "code", "advice"), [(errno.ENOSPC, 1, "make room there"), (errno.EROFS, 2, "make it a folder")]
+    )
+    def test_a_full_disk_is_no_mistake(self, packed, tmp_path, monkeypatch, number, code, advice):
+        def refuse(*_args: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        said = self.run("import", "--runs-dir", str(tmp_path), monkeypatch=monkeypatch, stdin=packed, code=code)
+        assert f"({os.strerror(number)}): {advice}" in said
+
+    @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EISDIR, 2)])
+    def test_an_archive_that_cannot_be_written_is_one_sentence(self, here, tmp_path, monkeypatch, number, code):
+        def refuse(*_args: object) -> None:
+            raise OSError(number, os.strerror(number), "x.tar.tmp")
+
+        monkeypatch.setattr(os, "replace", refuse)
+        arguments = ["export", EXPERIMENT, "--runs-dir", str(here), "-o", str(tmp_path / "a.tar")]
+        said = self.run(*arguments, monkeypatch=monkeypatch, code=code)
+        reason = os.strerror(number)
+        assert said == f"Error: The archive cannot be written ({reason}): write it elsewhere with -o FILE."
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_single_run_is_counted_as_one(self, here, tmp_path, monkeypatch, capsys):
+        out = str(tmp_path / "a.tar")
+        self.run(
+            "export",
+            packing.find("bench/sampling", here)[0].name,
+            "--runs-dir",
+            str(here),
+            "-o",
+            out,
+            monkeypatch=monkeypatch,
+        )
+        self.run("import", out, "--runs-dir", str(tmp_path / "runs"), monkeypatch=monkeypatch)
+        assert capsys.readouterr().out.startswith("Imported 1 run into ")
+
+    def test_nothing_typed_shows_the_help(self):
+        done = subprocess.run(
+            [sys.executable, "-m", "lib.runs"], cwd=paths.ROOT, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (2, "")
+        lines = [line.split() for line in done.stdout.splitlines()]
+        assert ["Usage:", "python", "-m", "lib.runs", "[OPTIONS]", "COMMAND", "[ARGS]..."] in lines
+        assert {line[0] for line in lines if line} >= {"export", "import"}
 
     def test_help_teaches_by_example(self, monkeypatch, capsys):
         for name, line in (

@@ -61,8 +61,8 @@ def test_is_one_sentence_and_nothing_else(case, nothing_runs, capsys):
     with pytest.raises(SystemExit) as stopped:
         bad_input.run(case.entry, words)
     shown = capsys.readouterr()
-    said = stopped.value.code if isinstance(stopped.value.code, str) else shown.err.rstrip("\n")
-    assert stopped.value.code not in (0, None)
+    said = shown.err.rstrip("\n")
+    assert stopped.value.code == 2, said
     *notes, sentence = said.split("\n")
     assert SENTENCE.fullmatch(sentence) and sentence.startswith("Error: ") and len(sentence) < LONGEST, said
     assert all(SENTENCE.fullmatch(note) and not note.startswith("Error") for note in notes), said
@@ -116,6 +116,7 @@ for case in [*bad_input.CASES, *bad_input.GRIDS]:
         Case("lib.sweep", "4c_inference --preset micro --set bridges=nobody", "No finished run"),
         Case("lib.figures", "1a3_sped", "did you mean '1a3_speedup'?"),
         Case("lib.runs", "import {tmp}/none.tar", "none.tar"),
+        Case("lib.runs", "export 4a_bridge --runs-dir {tmp}/file", "make it a folder you may read"),
     ],
     ids=str,
 )
@@ -133,7 +134,7 @@ def test_as_a_user_types_it(case, files):
         text=True,
         check=False,
     )
-    assert done.returncode in (1, 2)
+    assert done.returncode == 2
     assert re.fullmatch(r"Error: .*[.?]\n", done.stderr), done.stderr
     assert case.says in done.stderr
     assert done.stdout == ""

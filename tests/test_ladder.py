@@ -278,7 +278,7 @@ def test_the_command_prints_a_table_of_cached_models(micro_path):
     record = json.loads((micro_path / "training.json").read_text())
     assert f"{record['validation_loss']:.3f}" in done.stdout
     wrong = subprocess.run([*command[:-1], "ladder-2m"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "did you mean" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 

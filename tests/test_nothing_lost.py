@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(root, namespace):
     code, said = sweep(root, "--status", *seeds(1, 2), within=namespace)
     assert (code, line(said, "s2 ").split()[-2:]) == (0, ["to", "run"])
     code, said = sweep(root, *seeds(2), "--runs-dir", "/proc/nowhere")
-    assert code == 1
+    assert code == 2
     assert said.count("\n") == 1
     assert said.startswith("Error: ")
     assert sweep(root, *seeds(1, 2))[0] == 0

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -19,8 +20,8 @@ RunsDir = Annotated[str, typer.Option(metavar="DIR", help="Where the runs are, i
 
 EXPORT = """Write complete runs into an archive: every file of theirs, with checksums.
 
-A RUN is an experiment (all its configurations, one run of each), the name of a run folder, or a path to one. The same
-runs make the same bytes.
+A RUN is an experiment or its folder (all its configurations, one run of each), the name of a run folder, or a path to
+one. The same runs make the same bytes.
 
 \b
 Examples:
@@ -62,6 +63,8 @@ def export(
 ) -> None:
     if not output and sys.stdout.isatty():
         raise ArchiveError("An archive is not for a terminal: add '> runs.tar' or '-o runs.tar'.")
+    if output and not (place := absolute(output).parent).is_dir():
+        raise ArchiveError(f"There is no folder {place} for the archive: make it first, or name another file with -o.")
     folders = [folder for name in names for folder in find(name, runs_dir)]
     try:
         entries = _into_file(folders, Path(output)) if output else pack(folders, sys.stdout.buffer)
@@ -69,9 +72,14 @@ def export(
     except OSError as error:
         if not output:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at its end
-        raise ArchiveError(f"The archive cannot be written: {error}.") from None
+        reason = f"The archive cannot be written ({error.strerror}): write it elsewhere with -o FILE."
+        raise StorageError(reason, error.errno) from None
     runs, size = {entry.run for entry in entries}, sum(entry.size for entry in entries)
-    print(f"Exported {len(runs)} runs: {len(entries)} files, {size / 1e6:.1f} MB.", file=sys.stderr)
+    print(f"Exported {_counted(runs)}: {len(entries)} files, {size / 1e6:.1f} MB.", file=sys.stderr)
+
+
+def _counted(runs: Collection[object]) -> str:
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
 def _into_file(folders: list[Path], path: Path) -> list[Entry]:
@@ -89,14 +97,14 @@ def _into_file(folders: list[Path], path: Path) -> list[Entry]:
 
 @app.command("import", help=IMPORT)
 def import_(
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="The archive; without it, what comes in.")] = "",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The archive; without it, what comes in.")] = "",
     runs_dir: RunsDir = "",
 ) -> None:
     if not file and sys.stdin.isatty():
         raise ArchiveError("No archive comes in: name it, or add '< runs.tar'.")
     with _opened(file) if file else nullcontext(sys.stdin.buffer) as stream:
         new, present = unpack(stream, runs_dir)
-    print(f"Imported {len(new)} runs into {absolute(runs_dir or paths.RUNS)}; {len(present)} were already here.")
+    print(f"Imported {_counted(new)} into {absolute(runs_dir or paths.RUNS)}; {len(present)} already here.")
 
 
 def _opened(file: str) -> BinaryIO:
@@ -107,7 +115,7 @@ def _opened(file: str) -> BinaryIO:
 
 
 def main() -> None:
-    console.command(app, ArchiveError, StorageError)
+    console.command(app, ArchiveError)
 
 
 if __name__ == "__main__":

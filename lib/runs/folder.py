@@ -1,5 +1,6 @@
 """What a run folder is: its place, its name, its files, and the words for one that cannot be used or made."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from lib import paths
 SCHEMA = 1  # version of metrics.json
 RECORDS = ("responses.jsonl", "measurements.jsonl")
 NAME = re.compile(r"_\d{8}_\d{6}_([0-9a-f]{6})(?:-\d+)?$")  # how the name of a folder made here ends
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HASH_DIGITS = 6  # of the configuration's hash, in that name
 
 
@@ -19,7 +21,14 @@ class RunWarning(UserWarning):
 
 
 class StorageError(OSError):
-    """Results cannot be put on disk, or not be listed; the message is one sentence that names the folder."""
+    """Results cannot be put on disk, or not be listed; the message is one sentence that names the folder.
+
+    `errno` is that of the error behind it, where there is one.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 def absolute(path: str | Path) -> Path:
@@ -46,7 +55,9 @@ def storing(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, StorageError):
             raise
+        advice = "make room there" if error.errno in FULL else "make it a folder in which you may write"
         raise StorageError(
-            f"Results cannot be stored in {folder} ({error.strerror or error}): make room and give write permission "
-            "there, or put runs elsewhere with --runs-dir DIR, and start again."
+            f"Results cannot be stored in {folder} ({error.strerror or error}): {advice}, or put runs elsewhere with "
+            "--runs-dir DIR, and start again.",
+            error.errno,
         ) from error

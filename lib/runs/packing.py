@@ -17,27 +17,39 @@ DELAY = 2.0  # seconds before a progress bar is shown
 
 
 def find(name: str, runs_dir: str | Path | None = None) -> list[Path]:
-    """The run folders that a name means: of an experiment the finished runs, else the run of that name, else a path.
+    """The run folders that a name means: of an experiment or its folder the finished runs, else one run's folder.
 
     ArchiveError, with the nearest name, where there is none.
     """
     if name in EXPERIMENTS:
-        found = [run.dir for run in finished(name, runs_dir)]
-        if not found:
-            raise ArchiveError(
-                f"{experiment_folder(name, runs_dir)} holds no complete run, so there is nothing to export."
-            )
-        return found
+        return _of_experiment(name, runs_dir)
     places = [experiment_folder(experiment, runs_dir) for experiment in EXPERIMENTS]
     named = [place / name for place in places] if archive.RUN_NAME.fullmatch(name) else []
     for folder in (*named, absolute(name)):
         if folder.is_dir():
-            return [folder]
+            experiment, root = _as_experiment(folder)
+            return _of_experiment(experiment, root) if experiment else [folder]
     known = [*EXPERIMENTS, *(folder.name for place in places for folder in place.glob("[!.]*"))]
     hint = nearest(name, known)
     if len(known) > len(EXPERIMENTS) and not hint.startswith("did you mean"):  # thousands of names help nobody
         hint = f"name a folder of runs/, or one of {', '.join(EXPERIMENTS)}."
     raise ArchiveError(f"There is no run and no experiment {name!r}; {hint}")
+
+
+def _of_experiment(experiment: str, runs_dir: str | Path | None) -> list[Path]:
+    found = [run.dir for run in finished(experiment, runs_dir)]
+    if not found:
+        place = experiment_folder(experiment, runs_dir)
+        raise ArchiveError(f"{place} holds no complete run, so there is nothing to export.")
+    return found
+
+
+def _as_experiment(folder: Path) -> tuple[str, Path]:
+    """The experiment whose runs this folder holds, and the runs folder it is in; "" where it is a run itself."""
+    for parent in () if (folder / "config.yaml").exists() else folder.parents[:2]:
+        if (experiment := folder.relative_to(parent).as_posix()) in EXPERIMENTS:
+            return experiment, parent
+    return "", folder
 
 
 def pack(folders: Iterable[Path], out: BinaryIO) -> list[Entry]:

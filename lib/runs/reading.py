@@ -120,7 +120,8 @@ def _folders(experiment: str, runs_dir: str | Path | None) -> list[Path]:
     except OSError as error:
         raise StorageError(
             f"The runs in {parent} cannot be listed ({error.strerror}): make it a folder you may read, or name another "
-            "place with --runs-dir DIR."
+            "place with --runs-dir DIR.",
+            error.errno,
         ) from error
 
 
