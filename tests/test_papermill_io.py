@@ -130,7 +130,7 @@ class TestElsewhere:
 
     def test_another_projects_missing_notebook_is_not_looked_for_here(self, root, tmp_path):
         done = checkout.run([checkout.papermill(), NOTEBOOK, "--prepare-only"], root, cwd=tmp_path)
-        assert done.returncode == 2
+        assert done.returncode == 1
         assert "No such file" in done.stderr
 
 
