@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import itertools
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from lib import paths, plain_yaml, presets
 from lib.params import ParameterError, nearest
-from lib.sweep import planning
+from lib.sweep import on_ray, planning
 from lib.sweep.planning import Task
 
 
@@ -33,7 +32,6 @@ COMMANDS = {
     "claims": Command("lib.claims.__main__"),
     "models.ladder": Command("lib.models.ladder_cli", ()),
 }
-RAY = re.compile(r"local|auto|[^\s/]+:\d+")
 
 Options = Mapping[str, str]  # option -> value, of the plan's own command line
 
@@ -85,7 +83,7 @@ class Stage(BaseModel):
             return []
         filters = (asked[name] or () for name in ("only", "skip", "set_"))
         tasks = planning.plan(presets.cells(asked["experiment"], asked["preset"], *filters), asked["runs_dir"])
-        if asked["jobs"] > 1 and any(task.cell.gpus and task.is_due(asked["rerun"]) for task in tasks):
+        if asked["jobs"] > 1 and any(task.cell.gpus and task.is_due(None) for task in tasks):
             raise self._wrong("Its runs need GPUs, and --jobs gives none of them its own; type --ray local instead.")
         return tasks
 
@@ -133,7 +131,6 @@ def check(plan: Plan, options: Options) -> list[list[Task]]:
 
 
 def _check_ray(address: str) -> None:
-    if not RAY.fullmatch(address):
-        raise ParameterError(f"{address!r} is no address of a Ray cluster; type local, auto, or HOST:PORT.")
+    on_ray.check_form(address)
     if importlib.util.find_spec("ray") is None:
         raise ParameterError("Ray is not installed; type pip install -e '.[ray]', or leave --ray out.")

@@ -39,7 +39,7 @@ Examples:
       filters of different names must all hold
   python -m lib.sweep 1a3_scaling --preset quick --rerun stale
       again, where the code behind a run has changed since
-  python -m lib.sweep 2a_specdec --preset full --ray local
+  python -m lib.sweep 3a_poh_scaling --preset full --ray local
       each cell on GPUs of its own, as many beside each other as there are GPUs
   python -m lib.sweep 2a_specdec --preset full --ray auto --runs-dir /shared/runs
       on the Ray cluster this machine belongs to (docs/cluster.md)

@@ -56,8 +56,13 @@ VARIABLES = {
 
 def test_the_shell_is_sound():
     subprocess.run(["bash", "-n", TEMPLATE], check=True)
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", TEMPLATE], check=True)
+
+
+def test_the_shell_is_clean():
+    found = shutil.which("shellcheck", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if found is None:
+        pytest.skip("shellcheck is not here; type pip install -e '.[dev]'")
+    subprocess.run([found, TEMPLATE], check=True)
 
 
 def test_the_options_are_ones_that_sbatch_has():
@@ -115,6 +120,38 @@ def test_the_template_runs_a_sweep_on_two_machines_and_goes_on_after_a_preemptio
     said = job.end(again)
     assert again.returncode == 0, said
     assert set(job.rows()) == {"101", "102"}
+
+
+def asked_of_the_machines(job: Sweeps, *arguments: str) -> tuple[int, str, list[str]]:
+    """The exit code of a job whose step only notes what it is given, what it says, and those words."""
+    (job.folder / "bin" / "srun").write_text(f"#!/bin/bash\nprintf '%s\\n' \"$@\" > {job.room}/step\n")
+    process = job.launch(["bash", str(TEMPLATE), *arguments])
+    said, step = job.end(process), job.room / "step"
+    words = step.read_text().splitlines() if step.exists() else []
+    return process.returncode, said, words[words.index("python") :] if words else []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["2a_specdec", "--set", "label=two words"], "lib.sweep"),
+        (["plan", "bridge"], "lib.plan"),
+        (["2a_specdec", "--rerun", "stale"], "lib.sweep"),
+        (["2a_specdec", "--rerun", "all", "--since", "2026-01-31T09:00"], "lib.sweep"),
+    ],
+)
+def test_a_job_is_a_sweep_or_a_plan(job, arguments, module):
+    code, _, words = asked_of_the_machines(job, *arguments)
+    assert (code, words[:3]) == (0, ["python", "-m", module])
+    assert words[3:-1] == [*arguments[module == "lib.plan" :], "--ray"]
+    assert words[-1].startswith(f"{MACHINES[0]}:")
+
+
+@pytest.mark.parametrize("rerun", [["--rerun", "all"], ["--rerun=all"]])
+def test_what_would_begin_anew_whenever_it_is_queued_again_is_refused(job, rerun):
+    code, said, words = asked_of_the_machines(job, "2a_specdec", *rerun)
+    assert (code, said.count("\n"), words) == (2, 1, [])
+    assert "add --since" in said
 
 
 def test_a_job_whose_time_is_up_is_queued_again(job):
