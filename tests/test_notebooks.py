@@ -50,6 +50,13 @@ OF_A_RUN = {
 }
 
 
+@pytest.fixture(autouse=True)
+def kernels_without_tracer(monkeypatch):
+    """Where coverage is measured, it would double the time of a kernel, whose code other tests run as well."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)
+
+
 def execute(experiment: str, place: Path) -> Path:
     """Run the `micro` cell; its folder."""
     (cell,) = presets.cells(experiment, "micro")
