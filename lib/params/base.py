@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lib import plain_yaml
 
+MOST_NAMED = 24  # choices that an error lists
 NOT_HASHED = frozenset({"label", "preset", "run_dir", "runs_dir"})  # where a result lands does not change the result
 
 
@@ -17,11 +18,14 @@ class ParameterError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that helps someone who typed `name`: the nearest of the known names, or all of them."""
+    """A clause that helps someone who typed `name`: the nearest of the known names, or what there is to choose from."""
     names = list(known)
     lower = {k.lower(): k for k in names}
     match = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
-    return f"did you mean {lower[match[0]]!r}?" if match else f"choose one of {', '.join(names)}."
+    if match:
+        return f"did you mean {lower[match[0]]!r}?"
+    more = f", or one of {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"choose one of {', '.join(names[:MOST_NAMED])}{more}."
 
 
 def listed(value: Any) -> Any:
