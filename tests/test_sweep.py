@@ -21,7 +21,7 @@ from lib import console, kernel, notebooks, paths, presets, runs
 from lib.console import Log, newest_line, tail
 from lib.params import ParameterError, config_hash, resolve
 from lib.sweep import __main__ as sweep
-from lib.sweep import attempts, loop, on_ray, planning
+from lib.sweep import attempts, cell, loop, on_ray, planning
 from lib.sweep.cell import Outcome, Rerun
 from lib.sweep.planning import Task
 from lib.sweep.processes import Processes
@@ -652,6 +652,21 @@ def test_a_kernel_that_does_not_start_is_one_sentence(tmp_path, monkeypatch):
         notebooks.execute(notebook, some_task().params, {}, tmp_path, progress_bar=False)
     assert str(died.value).startswith("The run's kernel could not be started (Kernel died before")
     assert str(died.value).endswith(f"; see {tmp_path / 'log.txt'}")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (notebooks.KernelDied("It died; see /x/log.txt"), ("died", "It died; see /x/log.txt and /x/executed.ipynb")),
+        (OSError("!"), ("failed", "The output of /x could not be written (!); make room there, then start again.")),
+    ],
+)
+def test_what_ends_a_run_is_said_with_its_folder(error, expected, monkeypatch):
+    def execute(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cell.notebooks, "execute", execute)
+    assert cell._problem(Path("x.ipynb"), some_task().params, Path("/x")) == expected
 
 
 def test_nobody_reads_the_table(root):
