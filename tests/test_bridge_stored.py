@@ -54,7 +54,7 @@ def test_found_by_run_and_by_the_newest_of_a_label(world, tmp_path):
 
 
 def test_says_what_to_run_where_there_is_none(tmp_path):
-    with pytest.raises(ParameterError, match="preset 'full' makes.*--preset full --only label=2b_stable_48tok"):
+    with pytest.raises(ParameterError, match=r"preset 'full' makes.*--preset full --only label=2b_stable_48tok"):
         named.run_folder("2b_stable_48tok", tmp_path)
     with pytest.raises(ParameterError, match="no preset makes it; did you mean '2b_stable_48tok'"):
         named.run_folder("2b_stable_47tok", tmp_path)
