@@ -167,9 +167,10 @@ def test_what_is_killed_is_tried_once_more(root):
     assert complete(root) == Counter([1, 2, 3, 4, 5])
     assert "(afterwards: The run's kernel died" in next(row for row in said.splitlines() if ": s5 after" in row)
     last = {seed: max(root.glob(f"runs/1a3_scaling/s{seed}_*"), key=os.path.getmtime) for seed in (6, 7, 8)}
-    assert line(said, "s6 failed: ").endswith(f"kernel died, perhaps out of memory; see {last[6] / 'log.txt'}")
+    places = {seed: f"; see {last[seed] / 'log.txt'} and {last[seed] / 'executed.ipynb'}" for seed in (6, 7)}
+    assert line(said, "s6 failed: ").endswith(f"kernel died, perhaps out of memory{places[6]}")
     assert "was killed by signal 9" in line(said, "s7 failed: ")
-    assert line(said, "s7 failed: ").endswith(f"; see {last[7] / 'log.txt'}")
+    assert line(said, "s7 failed: ").endswith(places[7])
     assert f"Results cannot be stored in {last[8]} (File too large)" in line(said, "s8 failed: ")
     assert "3 of 8 runs failed. The same command tries them again: " in said
     assert len(checkout.folders(root)) == 8 + 6  # nothing is run into a folder that was used
