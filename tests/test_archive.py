@@ -458,6 +458,7 @@ TAMPERED = {
     "without its configuration": (_without("config.yaml"), "config.yaml is missing"),
     "records that nobody vouches for": (_content("responses.jsonl", b"{}\n"), "responses.jsonl is not the file of"),
     "half a line": (_content("measurements.jsonl", b"#" * 31), "measurements.jsonl"),
+    "finished in time to come": (_metrics(finished="9999-12-31T23:59:59-14:00"), "which is still to come"),
     "newer run": (_metrics(schema=2), "by a newer version of Recount"),
     "older run": (_metrics(schema=0), "by an older version of Recount"),
     "other hash": (_metrics(config_hash="0" * 64), "another configuration than the one its hash is of"),

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -146,8 +147,13 @@ def _hidden(root: Path, run: str) -> Path:
 
 
 def _check(folder: Path, experiment: str) -> None:
-    """ArchiveError unless the folder is a whole run; one of a version with other parameters is told of."""
+    """ArchiveError unless the folder is a whole run of the past; one of a version with other parameters is told of."""
     metrics = archive.whole(folder, experiment)
+    if datetime.fromisoformat(metrics["finished"]) > datetime.now(UTC) + timedelta(days=1):
+        raise ArchiveError(
+            f"Run {folder.name} says it was finished at {metrics['finished']}, which is still to come and would put it "
+            "before every later run: leave it out, or set this machine's clock."
+        )
     if not is_of_this_version(experiment, metrics["config"]):
         print(
             f"Note: {folder.name} was made by a version with other parameters, that of commit {metrics.get('commit')}; "
