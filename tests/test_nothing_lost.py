@@ -6,6 +6,7 @@ Real sweeps with real kernels in a copy of the checkout; what befalls a cell is 
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -208,7 +209,7 @@ def test_two_sweeps_of_one_grid_run_each_cell_once_and_what_measures_time_alone(
     assert len(checkout.folders(root)) == 3
     assert sum("is being run by another sweep on" in text or "(made meanwhile)" in text for text in said) >= 1
     for text in said:  # each knows what became of every cell
-        assert all(f" s{seed} after " in text or f"s{seed} is done" in text for seed in (1, 2, 3)), said
+        assert all(re.search(rf"\bs{seed} (after .* complete|complete|is done): ", text) for seed in (1, 2, 3)), said
     at = runs.load("1a3_scaling", root / "runs").groupby("seed")["at"]
     spans = sorted(zip(at.min(), at.max(), strict=True))
     assert all(ended < began for (_, ended), (began, _) in itertools.pairwise(spans))
@@ -242,7 +243,7 @@ def test_kernels_are_reached_through_sockets_or_where_paths_are_long_through_por
     check(root, 1, 2)
     frame = runs.load("1a3_scaling", root / "runs").dropna(subset="transport")
     assert dict(zip(frame["seed"], frame["transport"], strict=True)) == {1: "ipc", 2: "tcp"}
-    assert [path.name for path in long.iterdir()] == [f"recount-{os.getuid()}.lock"]
+    assert list(long.iterdir()) == []  # sockets, and folders for them, go with the run
 
 
 CLOCK = """
