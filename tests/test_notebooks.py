@@ -50,13 +50,6 @@ OF_A_RUN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def kernels_without_tracer(monkeypatch):
-    """Where coverage is measured, it would double the time of a kernel, whose code other tests run as well."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-    monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)
-
-
 def execute(experiment: str, place: Path) -> Path:
     """Run the `micro` cell; its folder."""
     (cell,) = presets.cells(experiment, "micro")
@@ -102,6 +95,7 @@ def test_gives_the_same_again(first, tmp_path, monkeypatch):
     for kept in (path for path in paths.CACHE.iterdir() if path.name not in FRESH):
         (tmp_path / "cache" / kept.name).symlink_to(kept)
     monkeypatch.setitem(os.environ, "RECOUNT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # the first run has told what it covers
     again = execute(experiment, tmp_path / "again")
 
     assert (again / "responses.jsonl").read_bytes() == (folder / "responses.jsonl").read_bytes()
