@@ -37,7 +37,9 @@ test: $(READY_DEV)
 	@$(BIN)/python -m pytest
 
 lab: $(READY)
-	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+	@echo "If no browser opens, open the last address below; over SSH, first: ssh -L 8888:localhost:8888 THIS-MACHINE"
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb --LabApp.app_settings_dir=.jupyter \
+	  --Application.log_level=ERROR --allow-root $(if $(SSH_CONNECTION),--no-browser)
 
 figures: $(READY)
 	@$(BIN)/python -m lib.figures
@@ -47,6 +49,7 @@ readme-figures: figures
 	@cp figures/1a3_{speedup,waterfall,quality,growth}.png figures/2a_{speedup,batch,categories}.png \
 	  figures/3a_{scaling,refinement,larger}.png figures/4a_{controls,tokens,stressors}.png \
 	  figures/4b_{bytes,frontier,geometry}.png figures/4c_{stages,breakeven}.png docs/img/
+	@$(BIN)/python -m lib.claims --docs
 
 vllm: $(READY_VLLM)
 	@echo "vLLM is in .venv-vllm; runs with backend=vllm find it there"

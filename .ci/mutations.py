@@ -93,8 +93,8 @@ FAULTS = [
     Fault(
         "4.A: the source reads the gold answer beside the question",
         "lib/bridge/pair.py",
-        "texts = [context(pair.source, task, item.question) for item in items]",
-        'texts = [context(pair.source, task, f"{item.question} {item.gold}") for item in items]',
+        "_states(pair, contexts(pair.source, task, questions)),",
+        '_states(pair, contexts(pair.source, task, [f"{item.question} {item.gold}" for item in items])),',
         Tests("test_bridge_firewall.py", "another_gold"),
     ),
     Fault(
@@ -107,8 +107,8 @@ FAULTS = [
     Fault(
         "Claims: Holm's adjustment is dropped",
         "lib/claims/__init__.py",
-        "p_supports = stats.holm([finding.p_supports for finding in found.values()])",
-        "p_supports = [finding.p_supports for finding in found.values()]",
+        "p_supports = stats.holm([found.p_supports for found in sampled.values()])",
+        "p_supports = [found.p_supports for found in sampled.values()]",
         Tests("test_claims.py", "adjusted"),
     ),
     Fault(

@@ -24,6 +24,7 @@ from lib.models.hub import LoadedModel
 PROTOCOL = "law"
 BASELINE = "batched"
 # `bifurcated` draws what `batched` draws, and drops rows that have ended: what trees save beyond that is the merging.
+# EAB is judged at the run's own threshold.
 JUDGED = ("bifurcated", "eab", "tree", "tree_multinomial", "arithmetic")
 TOGETHER = 20  # replicates per forward
 BEGINNING = 3  # tokens: the first alone is all but certain in answers to a question
@@ -64,7 +65,7 @@ def _question(
     prompt = torch.tensor(question.ids, device=lm.device)
     truth = replicates.reference(lm.model, prompt, params, study.reference, seed)
     budget = replicates.pilot_cost(BASELINE, lm.model, prompt, params, seed)
-    for arm in [BASELINE, *(arm for arm in arms if arm.split("@")[0] in JUDGED)]:
+    for arm in [BASELINE, *(arm for arm in arms if arm in JUDGED)]:
         n = params.num_samples
         if arm != BASELINE:
             n = replicates.equal_cost(arm, lm.model, prompt, params, budget, seed)

@@ -22,6 +22,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 from traitlets import default
 from traitlets.config import Config
 
+from lib import forked_kernel
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -42,8 +44,23 @@ class OwnKernelManager(AsyncKernelManager):
 
     async def start_kernel(self, **options: Any) -> None:
         """Start the kernel so that it ends when this process does, however that ends."""
-        tied = {"preexec_fn": partial(_end_with_parent, os.getpid())} if LIBC else {}
+        tied = {"preexec_fn": partial(end_with_parent, os.getpid())} if LIBC else {}
         await super().start_kernel(**options, **tied)
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+        """Launch the kernel: the process that waits to become one (`lib.forked_kernel`), else a new process."""
+        waiting = forked_kernel.take() if options["env"].get("OMP_NUM_THREADS") == "1" else None
+        try:
+            told = options["env"] | {"JPY_PARENT_PID": str(os.getpid())}
+            process = waiting and waiting.become(kernel_cmd, told, options.get("cwd") or os.getcwd())
+        except OSError:  # it was killed meanwhile
+            process = None
+        if process is None:
+            await super()._async_launch_kernel(kernel_cmd, **options)
+            return
+        local = self.provisioner  # jupyter_client's for processes of this machine
+        local.process, local.pid, local.pgid = process, process.pid, process.pid
+        self._reconcile_connection_info(local.connection_info)
 
 
 @contextmanager
@@ -88,7 +105,7 @@ def _lock(file: TextIO) -> bool:
     return True
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """Have the system kill this process when the one that started it is gone; without it, that takes a second."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # gone before the system was told

@@ -1,17 +1,19 @@
 """One notebook, one run: executed by papermill into the run's folder, with everything it prints in log.txt.
 
-The papermill command and the sweep both come through `execute`, so a run is the same however it was started.
+The papermill command and the sweep both come through `execute`, so a run is the same however it was started. A
+notebook that is no experiment (`lib.pages`) has no run folder and goes through `execute_page`.
 """
 
 import ast
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lib.console import ESCAPES, Log
-from lib.params import Params
+from lib.params import ParameterError, Params, Typed
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 START = 300  # seconds a kernel may take to start: the first one after a night reads its packages from a cold disk
@@ -56,29 +58,67 @@ def execute(
     is called with each new line the notebook prints; `options` go to papermill.execute_notebook.
     Raises NotebookError when a cell fails or the kernel dies.
     """
+    _threads(params)
+    target = output or unformatted(folder / "executed.ipynb")
+    log = {s: Log(folder / "log.txt", options.pop(s, None), show) for s in ("stdout_file", "stderr_file")}
+    with _reported(target, folder / "log.txt", log["stderr_file"]):
+        _execute(notebook, target, {**parameters, "run_dir": str(folder)}, **log, **options)
+
+
+def execute_page(
+    notebook: Path,
+    params: Typed,
+    parameters: Mapping[str, Any],
+    output: str,
+    show: Callable[[str], None] | None = None,
+    **options: Any,
+) -> None:
+    """Execute a notebook that is no experiment; arguments as `execute`'s. What it prints is in the notebook alone.
+
+    Raises ParameterError where a cell does, over a value that only the notebook can judge, and NotebookError else.
+    """
+    _threads(params)
+    log = {s: Log(Path(os.devnull), options.pop(s, None), show) for s in ("stdout_file", "stderr_file")}
+    with _reported(output, output):
+        _execute(notebook, output, parameters, **log, **options)
+
+
+def unformatted(path: Path) -> str:
+    """A path for papermill, which formats paths with the parameters: braces in a folder's name are doubled."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _threads(params: Typed) -> None:
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(getattr(params, "threads", 1))))
+
+
+def _execute(notebook: Path, target: str, given: Mapping[str, Any], **options: Any) -> None:
     import papermill  # all of Jupyter; nobody who only reads a notebook should wait for it
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
 
     from lib import kernel
 
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(getattr(params, "threads", 1))))
-    log = {s: Log(folder / "log.txt", options.pop(s, None), show) for s in ("stdout_file", "stderr_file")}
-    # papermill formats both paths with the parameters, so braces in a folder's name are doubled
-    target = output or str(folder / "executed.ipynb").replace("{", "{{").replace("}", "}}")
     options = {"start_timeout": START, **options, **kernel.options(options.pop("kernel_name", None))}
-    given = {**parameters, "run_dir": str(folder)}
+    with kernel.connection() as config:
+        papermill.execute_notebook(str(notebook), target, given, config=config, coalesce_streams=True, **options)
+
+
+@contextmanager
+def _reported(target: str, log: Path | str, stderr: Log | None = None) -> Iterator[None]:
+    """Turn what papermill raises into one sentence that says where to look: the executed notebook, or the log."""
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
     try:
-        with kernel.connection() as config:
-            papermill.execute_notebook(
-                str(notebook), target, given, config=config, coalesce_streams=True, **log, **options
-            )
+        yield
     except PapermillExecutionError as error:
-        log["stderr_file"].write(ESCAPES.sub("", "\n".join(error.traceback)) + "\n")
-        log["stderr_file"].flush()
+        if stderr is not None:
+            stderr.write(ESCAPES.sub("", "\n".join(error.traceback)) + "\n")
+            stderr.flush()
+        elif error.ename == ParameterError.__name__:
+            raise ParameterError(error.evalue) from None
         reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0][:300].rstrip(".")
         raise NotebookError(f"The run failed in cell [{error.exec_count}] with {reason}; see {target}") from None
     except DeadKernelError:
-        raise KernelDied(f"The run's kernel died, perhaps out of memory; see {folder / 'log.txt'}") from None
+        raise KernelDied(f"The run's kernel died, perhaps out of memory; see {log}") from None
     except RuntimeError as error:  # what nbclient says of one that ends, or is silent, before the first cell
-        raise KernelDied(f"The run's kernel could not be started ({error}); see {folder / 'log.txt'}") from None
+        raise KernelDied(f"The run's kernel could not be started ({error}); see {log}") from None

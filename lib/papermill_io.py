@@ -5,13 +5,15 @@ papermill loads this module whenever it is imported, through its official `paper
 - When papermill's own command is being started on one of our notebooks, it goes through `main`. papermill has no hook
   for what we need there: it refuses to run without an output path on a terminal, dumps the notebook on a redirected
   stdout, and takes the notebook for the *output* when stdin is a pipe (its issues 405 and 446). `main` lets papermill
-  parse its own command line, checks the parameters, opens the run folder, and names the output there.
+  parse its own command line, checks the parameters, opens the run folder, and names the output there. A notebook that
+  is no experiment is a page (`lib.pages`): it has no run folder, and its output goes to figures/.
 A call from outside the repository, or on anything but our notebooks, is left alone, and a real `nb/` folder wins.
 """
 
 import base64
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import click
 
 from lib import paths
 
-PLACEHOLDER = "recount-run-folder.ipynb"  # stands for the output path until the run folder is known
+PLACEHOLDER = "recount-output.ipynb"  # stands for the output path until it is known
 
 
 def our_notebook(path: str) -> Path | None:
@@ -93,7 +95,7 @@ def main(arguments: list[str]) -> None:
 
     from lib import console
     from lib.notebooks import NotebookError
-    from lib.params import EXPERIMENTS, ParameterError, nearest
+    from lib.params import ParameterError, nearest
 
     typed = cli.papermill.make_context("papermill", list(arguments), resilient_parsing=True).params
     notebook = our_notebook(typed.get("notebook_path") or "")
@@ -101,9 +103,9 @@ def main(arguments: list[str]) -> None:
         if notebook is not None and not notebook.is_file():
             present = sorted(path.name for path in paths.NOTEBOOKS.glob("*.ipynb"))
             raise ParameterError(f"There is no notebook {notebook.name!r}; {nearest(notebook.name, present)}")
-        if notebook is not None and notebook.stem in EXPERIMENTS and not typed.get("prepare_only"):
+        if notebook is not None and not typed.get("prepare_only"):
             _check_given(typed)
-            cli.execute_notebook = _into_run_folder
+            cli.execute_notebook = _execute_ours
             arguments = arguments if typed.get("output_path") else [*arguments, PLACEHOLDER]
         cli.papermill.main(arguments, prog_name="papermill")
     except ParameterError as error:
@@ -139,29 +141,48 @@ def _check_given(typed: Mapping[str, Any]) -> None:
                 raise ParameterError(f"{text!r} holds no parameters ({reason}); write {{name: value}} in YAML.")
 
 
-def _into_run_folder(input_path: str, output_path: str, parameters: dict[str, Any], **options: Any) -> None:
-    """Stands in for papermill.execute_notebook: resolve the parameters, open the run folder, execute."""
-    from lib import notebooks, runs
+def _execute_ours(input_path: str, output_path: str, parameters: dict[str, Any], **options: Any) -> None:
+    """Stands in for papermill.execute_notebook: check the parameters, say where the output is, execute."""
     from lib.console import Status
-    from lib.params import own_names, resolve
+    from lib.params import EXPERIMENTS
 
     notebook = our_notebook(input_path)
+    output = None if output_path == PLACEHOLDER else output_path
+    prepare = _run if notebook.stem in EXPERIMENTS else _page
+    place, execute = prepare(notebook, output, parameters)
+    status = Status()
+    try:
+        execute(show=status.show, **options)
+    except KeyboardInterrupt:
+        status.close()
+        print(f"Stopped; {place} is incomplete, and nothing will count it.", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        status.close()
+    print(f"Complete: {place}", file=sys.stderr)
+
+
+def _run(notebook: Path, output: str | None, parameters: dict[str, Any]) -> tuple[Path, Callable[..., None]]:
+    """An experiment: the run folder, made for it, and what executes the notebook there."""
+    from lib import notebooks, runs
+    from lib.params import own_names, resolve
+
     experiment = notebook.stem
     parameters = own_names(experiment, parameters)  # the notebook's defaults stand under these
     raw = {**notebooks.defaults(notebook), **parameters}
     params = resolve(experiment, {k: v for k, v in raw.items() if k not in runs.NOT_PARAMETERS})
     folder = runs.prepare(experiment, params)
-    output = None if output_path == PLACEHOLDER else output_path
-    status = Status()
-    try:
-        notebooks.execute(notebook, params, parameters, folder, output, status.show, **options)
-    except KeyboardInterrupt:
-        status.close()
-        print(f"Stopped; {folder} holds an incomplete run, which nothing will count.", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        status.close()
-    print(f"Complete: {folder}", file=sys.stderr)
+    return folder, partial(notebooks.execute, notebook, params, parameters, folder, output)
+
+
+def _page(notebook: Path, output: str | None, parameters: dict[str, Any]) -> tuple[str, Callable[..., None]]:
+    """A notebook that is no experiment: where its executed copy goes, and what executes it."""
+    from lib import notebooks, pages, runs
+
+    params = pages.resolve(notebook, {k: v for k, v in parameters.items() if k not in runs.NOT_PARAMETERS})
+    output = output or notebooks.unformatted(pages.output(notebook))
+    given = parameters | params.model_dump(include=set(parameters))
+    return output, partial(notebooks.execute_page, notebook, params, given, output)
 
 
 if started_on_our_notebook(sys.argv, sys.orig_argv):

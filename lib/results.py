@@ -29,6 +29,13 @@ def grid_rows(
     ParameterError where there is no row at all.
     """
     done = runs.finished(experiment, runs_dir)
+    return of_preset(experiment, done, runs.rows(experiment, done), preset, set_)
+
+
+def of_preset(
+    experiment: str, done: Sequence[runs.Finished], rows: pd.DataFrame, preset: str = "", set_: list[str] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """`grid_rows` of the rows of these finished runs."""
     preset = preset or next((r.config["preset"] for r in reversed(done) if r.config["preset"]), "")
     if not preset:
         raise ParameterError(
@@ -37,7 +44,6 @@ def grid_rows(
         )
     wanted = {config_hash(cell.resolved()): cell.label for cell in presets.cells(experiment, preset, set_=set_ or [])}
     finished = {run.metrics["config_hash"]: run.dir.name for run in done}
-    rows = runs.load(experiment, runs_dir)
     rows = rows[rows.run.isin([finished[h] for h in wanted if h in finished])]
     if rows.empty:
         raise ParameterError(

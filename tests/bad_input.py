@@ -135,6 +135,10 @@ CASES = [
         (f"{NB['4c']} -p bridges nobody", "No finished run of 4a_bridge"),
         (f"{NB['4c']} -y {{{{bridges: [whole, quick/1a_stable_8tok], runs_dir: {{tmp}}/runs}}}}", "differ in task"),
         (f"{NB['4c']} -p samples 7", "take 8"),
+        ("nb/00_start.ipynb -p treshold 0.1", "did you mean 'threshold'?"),
+        ("nb/00_start.ipynb -p seed one", "should be a whole number"),
+        ("nb/explore.ipynb -p experimnt 2a_specdec", "did you mean 'experiment'?"),
+        ("nb/paper_figures.ipynb -p preset 3", "type -r preset 3"),
     ),
     *at(
         "papermill",

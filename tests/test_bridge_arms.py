@@ -294,13 +294,16 @@ def test_text_arms_are_answered_once(world, encoded, table, monkeypatch):
 
 def test_other_items_or_another_budget_are_answered_anew(world, encoded, table, monkeypatch):
     asked = []
-    monkeypatch.setattr(arms, "_text_rows", lambda *given: asked.append(given[2]) or [{"arm": "new"}])
-    assert arms.text_rows(world.pair, encoded, K + 1) == [{"arm": "new"}]
+    monkeypatch.setattr(arms, "_text_rows", lambda *given: asked.append(given[2:]) or [{"arm": "new"}])
+    again = arms.text_rows(world.pair, encoded, K + 1)
+    assert again == [row for row in table.values() if row["arm"] != "truncated"] + [{"arm": "new"}]
+    assert asked == [(K + 1, ["truncated"])], "the budget has a say in this arm alone"
+    names = ["target_alone"]
     fewer = world.encode(encoded.items[:5])
-    assert arms.text_rows(world.pair, fewer, K) == [{"arm": "new"}]
+    assert arms.text_rows(world.pair, fewer, K, names) == [{"arm": "new"}]
     golden = world.encode([replace(item, gold="1") for item in encoded.items])
-    assert arms.text_rows(world.pair, golden, K) == [{"arm": "new"}]
-    assert asked == [K + 1, K, K]
+    assert arms.text_rows(world.pair, golden, K, names) == [{"arm": "new"}]
+    assert asked[1:] == [(0, names), (0, names)]
 
 
 @torch.no_grad()
@@ -427,10 +430,28 @@ def test_tuned_prompts_belong_to_the_task_and_not_to_the_bridge(world):
     assert Job.of(world.params()).tuned("prefix_text").facts(world.pair) != one.facts(world.pair)
 
 
+def test_prompts_that_are_tuned_beside_a_bridge_serve_those_with_another_clipping_too(world):
+    plain, unclipped = (Job.of(world.params(clip=clip)).tuned("constant") for clip in (1.0, 0.0))
+    assert plain.facts(world.pair) == unclipped.facts(world.pair)
+
+
+def test_many_texts_are_read_as_each_is_alone(world, encoded):
+    texts = [item.question for item in encoded.items]
+    for lm in (world.pair.source, world.pair.target):
+        assert pair.prompts(lm, encoded.task, texts) == [pair.prompt(lm, encoded.task, text) for text in texts]
+
+
+def test_items_are_encoded_once(world, encoded):
+    assert world.encode(list(encoded.items)) is encoded
+    assert world.encode(encoded.items[:5]) is not encoded
+
+
 def test_chat_templates_reach_every_text_arm(tmp_path_factory):
     with bridge_toys.world(tmp_path_factory.mktemp("chat"), bos=False, chat=True) as chatty:
         items = chatty.encoded("test", 2)
-        assert pair.prompt(chatty.pair.target, items.task, "x") != pair.context(chatty.pair.target, items.task, "x")
+        assert pair.prompts(chatty.pair.target, items.task, ["x"]) != pair.contexts(
+            chatty.pair.target, items.task, ["x"]
+        )
         rows = arms.text_rows(chatty.pair, items, K)
     assert {row["arm"] for row in rows} == set(arms.TEXT_ARMS)
     empty = len(prompt(chatty.pair.target, items.task, ""))

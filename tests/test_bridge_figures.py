@@ -133,7 +133,10 @@ class TestEveryFigure:
         assert "Left out: bridge-source -> other." in drawn.caption
 
     def test_names_belong_to_the_experiment(self):
-        assert {name for name, spec in figures.specs().items() if spec.experiment == "4a_bridge"} == set(NAMES)
+        assert {name for name, spec in figures.specs().items() if spec.experiment == "4a_bridge"} == {
+            *NAMES,
+            "4a_table",
+        }
 
     @pytest.mark.parametrize("name", NAMES)
     def test_draws_the_plans_own_pair(self, name):

@@ -106,9 +106,9 @@ def test_no_question_is_embedded_or_written_out_for_a_message_arm(either, arm, m
         return embed(ids)
 
     monkeypatch.setattr(reader, "embed", spied)
-    for name in ("text_inputs", "question_logits", "ids"):
+    for name in ("text_inputs", "question_logits", "ids", "many_ids"):
         monkeypatch.setattr(type(reader), name, pytest.fail)
-    monkeypatch.setattr(arms, "prompt", pytest.fail)
+    monkeypatch.setattr(arms, "prompts", pytest.fail)
     list(arms.message_rows(either.pair, encoded, bridge, arm, [True], 0))
     forced = [ids for ids in seen if ids not in allowed]
     golden = [tuple(answer) for answer in encoded.answers]

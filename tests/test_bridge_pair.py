@@ -374,9 +374,9 @@ def test_the_pair_is_trained_side_by_side(monkeypatch):
 @pytest.mark.parametrize(
     ("names", "heads", "sentence"),
     [
-        (["bridge-sorce"], False, "'bridge-sorce' is not a model of the trained pair: use one of bridge-source"),
-        (["ladder-1mm"], False, "did you mean 'ladder-1m'"),
-        (["bridge-source"], True, "bridge-source has no EAGLE head"),
+        (["bridge-sorce"], [], "'bridge-sorce' is not a model of the trained pair: use one of bridge-source"),
+        (["ladder-1mm"], [], "did you mean 'ladder-1m'"),
+        ([], ["bridge-source"], "bridge-source has no EAGLE head"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(names, heads, sentence):

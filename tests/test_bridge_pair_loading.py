@@ -34,7 +34,7 @@ def alone(world, encoded):
     """Each question's states by its own forward of the source, at the pair's layer."""
     source, found = world.pair.source, []
     for item in encoded.items:
-        ids = torch.tensor([pair.context(source, encoded.task, item.question)])
+        ids = torch.tensor(pair.contexts(source, encoded.task, [item.question]))
         with torch.no_grad():
             found.append(source.model(ids, output_hidden_states=True).hidden_states[world.pair.layer][0])
     return found
@@ -59,6 +59,7 @@ def test_several_shards_are_one(world, monkeypatch, numbers):
     whole = world.encoded(count=6)
     monkeypatch.setattr(pair, "SHARD", numbers)
     monkeypatch.setattr(pair.cache, "key_of", lambda facts: f"shards-{numbers}")
+    monkeypatch.setattr(world.pair, "encoded", {})
     parts = world.encoded(count=6)
     assert len(parts.states.shards) > 1
     for index in ([5, 0, 3, 3], [2], range(6)):
@@ -70,11 +71,13 @@ def test_batches_of_the_source_do_not_matter(world, monkeypatch):
     whole = world.encoded(count=6).states.rows(np.arange(6))[0]
     monkeypatch.setattr(pair, "AT_ONCE", 1)
     monkeypatch.setattr(pair.cache, "key_of", lambda facts: "one-by-one")
+    monkeypatch.setattr(world.pair, "encoded", {})
     torch.testing.assert_close(world.encoded(count=6).states.rows(np.arange(6))[0], whole, rtol=1e-4, atol=1e-5)
 
 
 def test_the_source_reads_a_text_once(world, monkeypatch):
     encoded = world.encoded(count=5)
+    monkeypatch.setattr(world.pair, "encoded", {})
     monkeypatch.setattr(pair, "_read", pytest.fail)
     again = world.encoded(count=5)
     assert torch.equal(again.states.rows(np.arange(5))[0], encoded.states.rows(np.arange(5))[0])
@@ -137,7 +140,7 @@ def test_the_source_reads_what_stands_before_the_anchor(chatty, world):
     for made in (chatty, world):
         source = made.pair.source
         anchor = source.tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
-        given = pair.context(source, TASKS["gsm8k"], "Who?")
+        given = pair.contexts(source, TASKS["gsm8k"], ["Who?"])[0]
         assert given + anchor == pair.prompt(source, TASKS["gsm8k"], "Who?")
 
 

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lib import claims, presets, runs
-from lib.claims import Claim, Finding, scaling
-from lib.claims.__main__ import app, table
+from lib.claims import NOT_RUN, Claim, Finding, report, scaling
+from lib.claims.__main__ import app
 from lib.figures.scaling import EXPECTED
 from lib.metrics import stats
 from lib.models import registry
@@ -18,7 +18,8 @@ SIZES = {"ladder-60k": 57_000, "ladder-160k": 164_416, "ladder-1m": 919_680, "la
 LOGS = np.log2(list(SIZES.values()))
 LEVER = float(np.sqrt(((LOGS - LOGS.mean()) ** 2).sum()))  # noise of log2 speedup over that of its slope
 PUBLISHED, BATCHED = "1a3/growth-as-published", "1a3/growth-batched"
-EVERY = [claim.id for made in claims.experiments().values() for claim in made]
+EVERY = [claim for made in claims.experiments().values() for claim in made]
+NEEDY = [claim.id for claim in EVERY if claim.needs]  # the others are decided by arithmetic
 ARMS = {"matched": "eab_sequential", "fixed": "eab"}
 
 
@@ -78,7 +79,7 @@ def test_growth_can_be_supported_refuted_or_left_open(slope, spread, verdict):
         finding = found[name].finding
         assert finding.low < 100 * (2**slope - 1) < finding.high
         assert (finding.n, finding.runs) == (30, tuple(sorted(SIZES)))
-    assert all(found[f"1a3/range-{name}"].verdict == "not run" for name in scaling.QWEN)
+    assert all(found[f"1a3/range-{name}"].verdict == NOT_RUN for name in scaling.QWEN)
 
 
 def test_growth_below_the_margin_is_no_support_and_the_ledger_says_so():
@@ -102,9 +103,9 @@ def test_few_prompts_one_model_or_random_weights_decide_nothing():
     single = decided(ladder(rng, 0.5, 0.01, prompts=1))[BATCHED]
     assert (single.verdict, single.row()["high"]) == ("inconclusive", None)
     rows = ladder(rng, 0.5, 0.01)
-    assert decided(rows[rows.model == "ladder-1m"])[BATCHED].verdict == "not run"
-    assert decided(rows.assign(dummy=True))[BATCHED].verdict == "not run"
-    assert decided(rows.iloc[:0])[BATCHED].verdict == "not run"
+    assert decided(rows[rows.model == "ladder-1m"])[BATCHED].verdict == NOT_RUN
+    assert decided(rows.assign(dummy=True))[BATCHED].verdict == NOT_RUN
+    assert decided(rows.iloc[:0])[BATCHED].verdict == NOT_RUN
 
 
 def growth_verdicts(rng: np.random.Generator, repeats: int, slope: float, spread: float) -> list[list[str]]:
@@ -148,7 +149,7 @@ def test_ranges_are_decided_by_runs_of_that_very_model(speedup, spread, verdict)
     assert ours.verdict == verdict
     assert ours.finding.estimate == pytest.approx(speedup)
     assert ours.finding.low < speedup < ours.finding.high
-    assert found["1a3/range-Qwen2.5-1.5B"].verdict == "not run"
+    assert found["1a3/range-Qwen2.5-1.5B"].verdict == NOT_RUN
 
 
 def test_every_range_of_the_plan_has_its_model():
@@ -172,7 +173,7 @@ def test_other_settings_random_weights_and_other_arms_say_nothing_about_a_range(
         right.assign(protocol="fixed"),
         right.assign(model="Qwen/Qwen2-7B-Instruct"),
     ):
-        assert decided(pd.DataFrame(), wrong)[name].verdict == "not run"
+        assert decided(pd.DataFrame(), wrong)[name].verdict == NOT_RUN
         both = pd.concat([right, wrong.assign(run="newer")])
         assert decided(pd.DataFrame(), both)[name].finding.runs == ("Qwen2.5-7B_x",)
     newer = pd.concat([right, qwen("Qwen2.5-7B", 1.5).assign(run="newer", stale=True)])
@@ -187,7 +188,7 @@ def test_evidence_is_adjusted_over_the_claims_that_were_tested():
     family = [Claim(str(p), "text", "more", lambda rows, p=p: finding(p), "rows") for p in (0.02, 0.03)]
     idle = Claim("idle", "text", "more", lambda rows: None, "rows")
     verdicts = claims.decide([*family, idle], pd.DataFrame(), pd.DataFrame())
-    assert [v.verdict for v in verdicts] == ["supported", "supported", "not run"]
+    assert [v.verdict for v in verdicts] == ["supported", "supported", NOT_RUN]
     assert [v.finding.p_supports for v in verdicts[:2]] == [0.04, 0.04]
     three = claims.decide(
         [*family, Claim("0.9", "text", "more", lambda rows: finding(0.9), "rows")], pd.DataFrame(), pd.DataFrame()
@@ -214,22 +215,23 @@ def test_the_command_decides_from_run_folders(swept):
     done = CliRunner().invoke(app, ["--runs-dir", str(swept), "--json"])
     assert done.exit_code == 0
     ledger = {row["id"]: row for row in json.loads(done.stdout.splitlines()[-1])}
-    assert list(ledger) == EVERY
+    assert list(ledger) == [claim.id for claim in EVERY]
     assert ledger[BATCHED]["verdict"] == ledger[PUBLISHED]["verdict"] == "not supported"
     assert len(ledger[BATCHED]["runs"]) == 4
     assert not ledger[BATCHED]["stale"]
-    assert ledger["1a3/range-Qwen2.5-7B"]["verdict"] == "not run"
+    assert ledger["1a3/range-Qwen2.5-7B"]["verdict"] == NOT_RUN
     of_preset = CliRunner().invoke(app, ["--runs-dir", str(swept), "--preset", "quick"])
     assert of_preset.stdout.splitlines()[0].split()[:3] == [PUBLISHED, "not", "supported"]
     others = len(claims.experiments()) - 1
     assert (of_preset.exit_code, of_preset.stderr.count("Note:")) == (0, others), "they have no run of it: no mistake"
-    assert ledger["3a/recurrence"]["verdict"] == "not run"
+    assert ledger["3a/recurrence"]["verdict"] == NOT_RUN
 
 
 def test_without_runs_nothing_is_claimed_and_an_unknown_preset_is_an_error(tmp_path):
     done = CliRunner().invoke(app, ["--runs-dir", str(tmp_path)])
     assert done.exit_code == 0
-    assert done.stdout.count("not run") == len(EVERY)
+    assert sum(NOT_RUN in line for line in done.stdout.splitlines()) == len(NEEDY)
+    assert sum("(exact)" in line for line in done.stdout.splitlines()) == len(EVERY) - len(NEEDY)
     wrong = CliRunner().invoke(app, ["--runs-dir", str(tmp_path), "--preset", "qick"])
     assert "did you mean 'quick'" in str(wrong.exception)
 
@@ -241,10 +243,10 @@ def test_what_a_claim_that_is_not_run_would_need_is_said(tmp_path):
         "two models or more with trained weights and the arms naive and eab_sequential under the matched protocol"
     )
     text = " ".join(CliRunner().invoke(app, options).stdout.split())
-    assert text.count("Not run: needs") == len(EVERY)
+    assert text.count("Not run: needs") == len(NEEDY)
     assert "Not run: needs a run of Qwen2.5-7B with trained weights and the plan's settings." in text
-    tested = table(claims.decide(scaling.claims()[:2], ladder(np.random.default_rng(9), 0.13, 0.05), pd.DataFrame()))
-    assert "needs" not in tested
+    rows = ladder(np.random.default_rng(9), 0.13, 0.05)
+    assert "needs" not in report.text(claims.decide(scaling.claims()[:2], rows, pd.DataFrame()))
 
 
 def test_growth_says_at_which_threshold_the_arm_itself_ran():
@@ -257,7 +259,7 @@ def test_growth_says_at_which_threshold_the_arm_itself_ran():
 
 def test_the_table_has_a_line_per_claim_and_its_evidence_below():
     verdicts = claims.decide(scaling.claims(), ladder(np.random.default_rng(8), 0.13, 0.05), pd.DataFrame())
-    text = table(verdicts)
+    text = report.text(verdicts)
     assert [line.split()[0] for line in text.splitlines()[:6]] == [v.claim.id for v in verdicts]
     assert "supported" in text.splitlines()[0]
     assert "n = 30 prompts" in text.splitlines()[0]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,6 +71,27 @@ def test_one_pass_serves_both_protocols_where_their_numbers_coincide():
     assert len(found) == len(ARMS)
 
 
+def test_one_pass_of_naive_is_the_measurement_of_both_numbers():
+    found = [t for t in trials() if t.arm == "naive"]
+    different = [i for i in range(3) if natural(i) != PARAMS.num_samples]
+    assert different, "or every pass serves both protocols anyway"
+    for i in different:
+        few, many = sorted((t for t in found if t.prompt == i), key=lambda t: t.num_samples)
+        assert few.order == many.order, "one pass"
+        assert [s.tokens for s in few.output.samples] == [s.tokens for s in many.output.samples[: few.num_samples]]
+        law = replace(PARAMS, num_samples=few.num_samples)
+        alone = comparison.run_arm("naive", tiny_model(), [PROMPTS[i]], law, [i])[0]
+        assert few.output.samples == alone.samples
+        untimed = dict.fromkeys(("wall_s", "prefill_s", "peak_memory_bytes"), 0)
+        assert replace(few.output.cost, **untimed) == replace(alone.cost, **untimed)
+        assert 0 < few.output.cost.prefill_s < few.output.cost.wall_s < many.output.cost.wall_s
+
+
+def test_only_the_originals_arms_and_batched_are_asked_for_eabs_number():
+    found = comparison.trials(tiny_model(), PROMPTS[:1], ["naive", "eab", "batched", "tree", "bifurcated"], PARAMS)
+    assert {t.arm for t in found if "matched" in t.protocols} == {"naive", "eab", "batched"}
+
+
 def test_an_arm_with_a_threshold_of_its_own_uses_it():
     found = {t.arm: t.output.trace for t in trials() if t.prompt == 0 and t.protocols[0] == "fixed" and "eab" in t.arm}
     assert len(found["eab@0.9"]["branch_positions"]) < len(found["eab"]["branch_positions"])
@@ -99,10 +121,10 @@ def test_a_compiled_arm_never_compiles_inside_a_timed_pass(monkeypatch):
     monkeypatch.setattr(comparison, "run_arm", watched)
     params = SamplingParams(**(vars(PARAMS) | {"compile": True}))
     first = set()
-    for trial in comparison.trials(tiny_model(), PROMPTS, ["naive", "eab", "tree"], params):
+    for trial in comparison.trials(tiny_model(), PROMPTS, ["batched", "eab", "tree"], params):
         job = (trial.arm, trial.num_samples)
         assert calls[-1] == job, "the last call is the one that was timed"
         if job not in first:
             assert calls[-2] == job, "the same shapes ran just before, untimed"
             first.add(job)
-    assert len({n for arm, n in first if arm == "tree"}) > 1, "or there was only one graph to compile"
+    assert len({n for arm, n in first if arm == "batched"}) > 1, "or there was only one graph to compile"

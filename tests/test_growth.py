@@ -46,6 +46,14 @@ def grid(axes: dict = SMALL) -> set[tuple]:
     }
 
 
+def test_what_a_run_of_this_code_has_measured_is_kept_where_that_is_asked_for(bench, capsys, tmp_path):
+    rows, _ = bench(capsys, budget=1000)
+    growth.command(model="ladder-micro", repeats=2, keep=True)
+    assert capsys.readouterr().out == f"Done already: {tmp_path / 'bench' / 'growth' / rows.run[0]}\n"
+    growth.command(model="ladder-micro", repeats=1, keep=True, budget=1)
+    assert runs.load("bench/growth", tmp_path).run.nunique() == 2
+
+
 def test_the_whole_grid_is_measured_and_costs_what_the_formulas_say(bench, capsys):
     rows, report = bench(capsys, budget=1000)
     assert set(rows[["axis", "value", "arm"]].itertuples(index=False, name=None)) == grid()

@@ -81,7 +81,7 @@ def test_the_front_of_an_unknown_architecture_is_refused_in_a_sentence():
 
 def test_states_are_those_that_bridges_are_trained_on(world, setting, items, questions):
     stored, stored_mask = world.encode(items).states.rows(np.arange(len(items)))
-    ids = [pair.context(world.pair.source, setting.task, question) for question in questions]
+    ids = pair.contexts(world.pair.source, setting.task, questions)
     with torch.inference_mode():
         states, mask = inference_stages.source_states(setting, ids)
     assert torch.equal(mask, stored_mask)

@@ -268,7 +268,7 @@ def test_the_plan_balances_processes_and_keeps_skills_with_their_rung(monkeypatc
 
 def test_heads_of_cached_models_are_shared_out_too(monkeypatch):
     monkeypatch.setattr(ladder_cli, "seconds", lambda name: 0.0)
-    shares = ladder_cli.plan(["ladder-1m+copyedit", "ladder-3m"], 2, heads=True)
+    shares = ladder_cli.plan(["ladder-1m+copyedit", "ladder-3m"], 2, ["ladder-1m+copyedit", "ladder-3m"])
     assert sorted(shares) == [["ladder-1m", "ladder-1m+copyedit"], ["ladder-3m"]]
 
 

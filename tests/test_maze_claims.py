@@ -9,10 +9,10 @@ import pytest
 from scipy import stats as scipy_stats
 
 from lib import claims
-from lib.claims import Claim, advantage, mazes
-from lib.claims.__main__ import table
+from lib.claims import Claim, advantage, mazes, report
 from lib.claims.advantage import MARGIN
 from lib.metrics import paired, stats
+from lib.metrics.contrasts import contrast
 
 ADVANTAGES = {  # claims about one arm being ahead of another
     "3a/recurrence": ("loop", "stack_params"),
@@ -58,7 +58,7 @@ def one(name: str, rows: pd.DataFrame) -> claims.Verdict:
 @pytest.fixture
 def terse(monkeypatch):
     """No sentence on what it would take to decide, which takes longer than deciding."""
-    monkeypatch.setattr(claims, "_power", lambda found, family: "")
+    monkeypatch.setattr(claims, "explained", lambda found, family: "")
 
 
 VERDICTS = [(20, 2, "supported"), (0, 2, "not supported"), (-20, 2, "not supported"), (3, 12, "inconclusive")]
@@ -111,7 +111,7 @@ def test_an_advantage_at_every_size_needs_every_size():
     thin = thin[(thin["size"] != "mini") | (thin.seed < stats.ENOUGH - 1)]
     found = one("3a/q1-advantage", thin)
     assert (found.verdict, found.finding.n) == ("inconclusive", stats.ENOUGH - 1)
-    assert one("3a/q1-advantage", models(sizes=("nano",), stack=10, poh=60)).verdict == "not run"
+    assert one("3a/q1-advantage", models(sizes=("nano",), stack=10, poh=60)).verdict == "not run at this scale"
 
 
 def test_growth_is_the_mean_of_the_seeds_own_slopes():
@@ -142,13 +142,13 @@ def test_saturation_is_about_the_two_largest_sizes_of_poh_alone():
         found = one("3a/q3-improves", models(sizes=sizes, poh=solved))
         assert found.verdict == verdict
         assert found.finding.statistic == "poh's accuracy at large minus that at small"
-    assert one("3a/q3-improves", models(sizes=("large",), poh=90)).verdict == "not run"
+    assert one("3a/q3-improves", models(sizes=("large",), poh=90)).verdict == "not run at this scale"
 
 
 def test_accuracy_and_optimality_are_told_apart_on_mazes_with_loops_only():
     made = noisy(np.random.default_rng(6), 30, 2)
     perfect = models(**made)
-    assert one("3a/q4-accuracy-or-optimality", perfect).verdict == "not run"
+    assert one("3a/q4-accuracy-or-optimality", perfect).verdict == "not run at this scale"
     loops = models(protocol="loops", **made)
     assert one("3a/q4-accuracy-or-optimality", loops).verdict == "not supported", "both advantages are the same"
     shorter = models(protocol="loops", optimality={"poh": 45, "stack": 40}, **made)
@@ -192,12 +192,14 @@ def test_an_advantage_that_stays_the_same_but_may_be_none_is_not_called_kept():
 def test_by_count_the_plans_own_tiny_is_not_among_its_small_models():
     rows = models(sizes=("tiny",), stack=10, poh=40)
     assert one("3a/h1-small-by-name", rows).verdict == "not supported"
-    assert one("3a/h1-small-by-count", rows).verdict == "not run"
+    assert one("3a/h1-small-by-count", rows).verdict == "not run at this scale"
     renamed = rows.assign(size="ours", parameters=2_000_000)
-    assert one("3a/h1-small-by-name", renamed).verdict == "not run"
+    assert one("3a/h1-small-by-name", renamed).verdict == "not run at this scale"
     assert one("3a/h1-small-by-count", renamed).verdict == "not supported"
     cpu = decided(models(sizes=("nano", "micro", "mini"), stack=10, poh=40))
-    assert {name for name, found in cpu.items() if found.verdict == "not run"} >= {n for n in cpu if "/h" in n}
+    assert {name for name, found in cpu.items() if found.verdict == "not run at this scale"} >= {
+        n for n in cpu if "/h" in n
+    }
 
 
 def test_seeds_are_the_replicates_however_many_mazes_there_are():
@@ -246,16 +248,16 @@ def test_a_model_without_its_partner_is_left_out():
     alone = (rows.arch == "loop") & (rows.seed == 7)
     found = one("3a/q1-routing", rows[~alone]).finding
     assert (found.n, found.estimate) == (7, pytest.approx(10))
-    assert one("3a/q1-routing", rows[rows.arch == "poh"]).verdict == "not run"
-    assert one("3a/q1-routing", rows[(rows.arch == "poh") == (rows.seed < 4)]).verdict == "not run"
+    assert one("3a/q1-routing", rows[rows.arch == "poh"]).verdict == "not run at this scale"
+    assert one("3a/q1-routing", rows[(rows.arch == "poh") == (rows.seed < 4)]).verdict == "not run at this scale"
     for empty in (pd.DataFrame(), rows.iloc[:0]):
-        assert {found.verdict for found in decided(empty).values()} == {"not run"}
+        assert {found.verdict for found in decided(empty).values()} == {"not run at this scale"}
 
 
 def test_the_ledger_says_seeds_points_and_signs():
     made = noisy(np.random.default_rng(11), 3, 9)
     verdicts = claims.decide(mazes.claims(), models(**made), pd.DataFrame())
-    text = " ".join(table(verdicts).split())
+    text = " ".join(report.text(verdicts).split())
     found = next(v for v in verdicts if v.claim.id == "3a/q1-advantage").finding
     assert f"{found.estimate:+.3g} points (95 % interval {found.low:+.3g} to {found.high:+.3g}), n = 8 seeds" in text
     assert "8 seeds find a difference of" in text
@@ -274,7 +276,7 @@ def family_verdicts(rng: np.random.Generator, repeats: int, mean: float, spread:
     found = []
     for values in rng.normal(mean, spread, (repeats, 4, seeds)):
         family = [
-            Claim(f"{i}", "text", "more", lambda _, v=v: advantage.ahead(v, source), "rows")
+            Claim(f"{i}", "text", "more", lambda _, v=v: advantage.ahead(contrast(v[None], np.ones(1)), source), "rows")
             for i, v in enumerate(values)
         ]
         found.append([v.verdict for v in claims.decide(family, pd.DataFrame(), pd.DataFrame())])

@@ -400,11 +400,11 @@ class TestPlan:
 
         specs = {draw.__name__: figures.Spec(draw.__name__, "3a_poh_scaling", draw) for draw in (with_files, alone)}
         monkeypatch.setattr(cli.figures, "specs", lambda: specs)
-        monkeypatch.setattr(cli.results, "grid_rows", lambda *_: (rows, []))
+        monkeypatch.setattr(cli.paper.results, "grid_rows", lambda *_: (rows, []))
         cli.draw(names=list(specs), preset="", set_=None, runs_dir=tmp_path, out=tmp_path)
         assert capsys.readouterr().out.splitlines() == [
-            f"{tmp_path / 'with_files.pdf'} (+ .png .csv .txt, more.txt, copy.png), preset quick",
-            f"{tmp_path / 'alone.pdf'} (+ .png .csv .txt), preset quick",
+            f"{tmp_path / 'with_files.pdf'} (+ .png .csv .txt .json, more.txt, copy.png), preset quick",
+            f"{tmp_path / 'alone.pdf'} (+ .png .csv .txt .json), preset quick",
         ]
 
     def test_files_and_copies_are_saved_beside_a_figure_and_the_same_twice(self, tmp_path):

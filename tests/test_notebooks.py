@@ -4,11 +4,13 @@ gives the same again when it is run again: what is listed in `VARIES` is all tha
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from lib import notebooks, paths, presets, runs
+from lib.metrics.lossless import Audit
 from lib.params import EXPERIMENTS
 
 NOTEBOOKS = [name for name in EXPERIMENTS if not name.startswith("bench/")]
@@ -42,6 +44,14 @@ VARIES: dict[str, tuple[set[str], set[str]]] = {
         },
         SPEEDUPS,
     ),
+}
+# Columns that docs/columns.md has and a `micro` run has not: those of a sampled audit, and of what vLLM served.
+ELSEWHERE = {
+    "2a_specdec": {*Audit.__annotations__},
+    "4c_inference": {
+        *("prompt_tokens", "samples", "seconds", "samples_per_s"),
+        *("vllm", "torch", "dtype", "block_tokens"),
+    },
 }
 # Fields of metrics.json that tell one run from another, and whether somebody committed between the two.
 OF_A_RUN = {
@@ -78,6 +88,22 @@ def test_runs_to_its_end(first):
         out for c in json.loads((folder / "executed.ipynb").read_text())["cells"] for out in c.get("outputs", [])
     ]
     assert any("image/png" in out.get("data", {}) for out in outputs), "the notebook shows no figure"
+
+
+def documented() -> dict[str, set[str]]:
+    """The columns that docs/columns.md explains, by heading."""
+    sections = (paths.ROOT / "docs" / "columns.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    cells = {text.splitlines()[0]: re.findall(r"^\| (`.*?) \|", text, re.M) for text in sections}
+    return {name: set(re.findall(r"`([^`]+)`", " ".join(found))) for name, found in cells.items()}
+
+
+def test_every_column_is_explained_and_no_other(first):
+    experiment, folder = first
+    measured = {column for line in (folder / "measurements.jsonl").open() for column in json.loads(line)}
+    pages = documented()
+    common, own = pages["In several experiments"], pages[experiment]
+    assert measured <= common | own
+    assert own <= measured | ELSEWHERE.get(experiment, set())
 
 
 def differing(one: object, other: object, place: str = "") -> set[str]:

@@ -14,6 +14,7 @@ import checkout
 import nbformat
 import papermill
 import pytest
+from nbformat.v4 import new_code_cell
 from papermill import cli
 
 from lib import kernel, notebooks, papermill_io, paths
@@ -134,12 +135,95 @@ class TestElsewhere:
         assert "No such file" in done.stderr
 
 
+PAGE = """\
+preset: str = ""  # which runs are shown
+most: int = 3  # how many
+share: float = 0.5  # of what
+names: list = ["a"]  # of whom"""
+PAGE_WORK = """\
+from lib.params import ParameterError
+
+if most > 10:
+    raise ParameterError(f"There are {most} and should be 10 at most.")
+print(preset, most, share, names, 1 / most)"""
+
+
+def add_page(root: Path) -> Path:
+    """A notebook that is no experiment, `page`, in the copy."""
+    book = checkout.notebook()
+    book.cells = [new_code_cell(PAGE, metadata={"tags": ["parameters"]}), new_code_cell(PAGE_WORK)]
+    nbformat.write(book, root / "notebooks" / "page.ipynb")
+    return root / "notebooks" / "page.ipynb"
+
+
+class TestPages:
+    """A notebook that is no experiment declares itself by its parameters cell alone."""
+
+    def test_goes_to_the_figures_and_leaves_no_run(self, root):
+        add_page(root)
+        typed = ["-p", "preset", "quick", "-p", "share", "1", "-p", "names", "[b, c]", "--inject-paths"]
+        done = checkout.run([checkout.papermill(), "nb/page.ipynb", *typed], root, cwd=root / "lib")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        executed = root / "figures" / "page.ipynb"
+        assert done.stderr.splitlines()[-1] == f"Complete: {executed}"
+        cells = nbformat.read(executed, as_version=4).cells
+        assert cells[-1].outputs[0].text == f"quick 3 1.0 ['b', 'c'] {1 / 3}\n"
+        assert not (root / "runs").exists()
+
+    def test_a_cell_that_fails_is_one_sentence_and_an_explicit_output_is_honoured(self, root):
+        add_page(root)
+        done = checkout.run([checkout.papermill(), "nb/page.ipynb", "out.ipynb", "-p", "most", "0"], root)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        expected = "Error: The run failed in cell [3] with ZeroDivisionError: division by zero; see out.ipynb"
+        assert done.stderr.splitlines()[-1] == expected
+        assert (root / "out.ipynb").exists()
+        assert not (root / "figures").exists()
+
+    def test_a_value_that_the_page_refuses_is_a_mistake(self, root):
+        add_page(root)
+        done = checkout.run([checkout.papermill(), "nb/page.ipynb", "-p", "most", "11"], root)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1] == "Error: There are 11 and should be 10 at most."
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["-p", "prest", "quick"], "page has no parameter 'prest'; did you mean 'preset'?"),
+            (["-p", "most", "many"], "'most' is 'many' but should be a whole number (how many)."),
+            (["-p", "preset", "7"], "-r preset 7"),
+            (["-p", "seed", "1"], "page has no parameter 'seed'"),
+            (["-p", "run_dir", "x"], "page has no parameter 'run_dir'"),
+        ],
+    )
+    def test_mistakes_are_one_sentence_before_a_kernel_starts(self, here, capsys, monkeypatch, arguments, expected):
+        add_page(here)
+        monkeypatch.setattr(notebooks, "execute_page", lambda *_args, **_options: None)
+        with pytest.raises(SystemExit) as stopped:
+            papermill_io.main(["nb/page.ipynb", *arguments])
+        shown = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert shown.startswith("Error: ")
+        assert shown.count("\n") == 1
+        assert expected in shown
+
+    def test_papermills_help_shows_its_parameters(self, here, capsys):
+        add_page(here)
+        with pytest.raises(SystemExit):
+            cli.papermill.main(["nb/page.ipynb", "--help-notebook"])
+        shown = capsys.readouterr().out
+        assert "most: int (default 3)" in shown
+        assert "how many" in shown
+
+
 @pytest.fixture
 def here(root, monkeypatch):
     """The copy as the current folder of this very process."""
     monkeypatch.setattr(paths, "ROOT", root)
     monkeypatch.setattr(paths, "NOTEBOOKS", root / "notebooks")
     monkeypatch.setattr(paths, "RUNS", root / "runs")
+    monkeypatch.setattr(paths, "FIGURES", root / "figures")
     monkeypatch.setattr(cli, "execute_notebook", cli.execute_notebook)  # main replaces it; this puts it back
     monkeypatch.chdir(root)
     return root
@@ -229,7 +313,7 @@ def test_two_kernels_never_share_a_socket():
 @pytest.mark.skipif(kernel.LIBC is None, reason="only Linux tells a process that its parent is gone")
 def test_a_kernel_ends_where_its_parent_was_gone_before_the_system_was_told():
     def code(parent: str) -> int:
-        told = f"import os; from lib import kernel; kernel._end_with_parent({parent}); print('lives')"
+        told = f"import os; from lib import kernel; kernel.end_with_parent({parent}); print('lives')"
         done = subprocess.run([sys.executable, "-c", told], cwd=paths.ROOT, capture_output=True, check=False)
         assert done.stdout == (b"" if done.returncode else b"lives\n")
         return done.returncode

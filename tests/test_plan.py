@@ -61,7 +61,7 @@ if __name__ == "__main__":
     app()
 """
 FIGURES = f"{APP}    pass\n"
-LEDGER = [("1a3/a", "supported"), ("1a3/b", "supported"), ("1a3/c", "not run"), ("4a/d", "not supported")]
+LEDGER = [("1a3/a", "supported"), ("1a3/b", "supported"), ("1a3/c", "not run at this scale"), ("4a/d", "not supported")]
 CLAIMS = f"""\
 {APP}
     print("the ledger")
@@ -237,7 +237,7 @@ def test_the_summary_counts_runs_and_claims(root):
     assert table["one model"][:2] == ["done", "1/1"]
     assert table["both models"][:2] == ["failed", "1/2"]
     assert [outcome for outcome, *_ in table.values()] == ["done", "failed", "done", "done"]
-    assert "Claims: 2 supported, 0 not supported, 0 inconclusive, 1 not run" in done.stdout
+    assert "Claims: 2 supported, 0 not supported, 0 inconclusive, 1 not run at this scale" in done.stdout
     assert "the ledger again: python -m lib.claims\n" in done.stdout
     assert f"\nFigures: {root / 'figures'}\n" in done.stdout
 

@@ -2,19 +2,15 @@
 
 import ast
 import json
-import os
 import pickle
-import re
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
 import bridge_toys
 import checkout
+import lab_server
 import pytest
 import torch
 from fuzzing import make_run
@@ -151,50 +147,18 @@ def test_no_secret_gets_into_the_results(tmp_path):
     assert MARKER not in done.stdout + done.stderr
 
 
-ADDRESS = re.compile(r"(http://127\.0\.0\.1:\d+)/lab\S*\?token=(\w+)")  # as JupyterLab prints it
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def answer(url: str) -> int:
-    """The HTTP status of a request; 0 where nobody listens yet."""
+    """The HTTP status of a request."""
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
             return response.status
     except urllib.error.HTTPError as error:
         return error.code
-    except urllib.error.URLError:
-        return 0
 
 
 def test_jupyterlab_asks_for_its_token(tmp_path):
-    recipe = (paths.ROOT / "Makefile").read_text().split("\nlab:")[1].splitlines()[1]
-    (words,) = re.findall(r"\$\(BIN\)/jupyter (lab .*)", recipe)
-    command = [sys.executable, "-m", "jupyter", *words.split(), "--no-browser", f"--port={free_port()}"]
-    if getattr(os, "geteuid", int)() == 0:
-        command.append("--allow-root")
-    folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command, cwd=paths.ROOT, env=os.environ | folders, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while not (found := ADDRESS.search((tmp_path / "log").read_text())):
-            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.1)
-        place, token = found.groups()
-        assert len(token) >= 32
-        while not answer(f"{place}/api"):
-            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.1)
-        assert answer(f"{place}/api/contents") == 403
-        assert answer(f"{place}/api/contents?token=wrong") == 403
-        assert answer(f"{place}/api/contents?token={token}") == 200
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+    with lab_server.started(paths.ROOT, tmp_path) as lab:
+        assert len(lab.token) >= 32
+        assert answer(f"{lab.address}/api/contents") == 403
+        assert answer(f"{lab.address}/api/contents?token=wrong") == 403
+        assert answer(f"{lab.address}/api/contents?token={lab.token}") == 200

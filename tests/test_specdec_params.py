@@ -128,7 +128,7 @@ def test_the_plans_names_reach_a_notebook_as_its_own(tmp_path, monkeypatch):
 
     monkeypatch.setattr(notebooks, "execute", execute)
     typed = {"num_tokens": 3, "runs_dir": str(tmp_path)}
-    papermill_io._into_run_folder(str(paths.NOTEBOOKS / f"{EXPERIMENT}.ipynb"), papermill_io.PLACEHOLDER, typed)
+    papermill_io._execute_ours(str(paths.NOTEBOOKS / f"{EXPERIMENT}.ipynb"), papermill_io.PLACEHOLDER, typed)
     assert handed["params"].num_speculative_tokens == 3
     assert handed["parameters"] == {"num_speculative_tokens": 3, "runs_dir": str(tmp_path)}
     # as in a notebook whose first cells are run a second time, where only names of parameters are looked at

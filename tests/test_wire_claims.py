@@ -11,8 +11,7 @@ from scipy import stats as scipy_stats
 from wire_rows import BEST, NARROW, NARROW_NOISY, NOISY, PLAN, STUDY, config, rows
 
 from lib import claims
-from lib.claims import wire
-from lib.claims.__main__ import table
+from lib.claims import report, wire
 from lib.claims.bridge_tests import MARGIN, SEEDS, crossed
 from lib.claims.wire_findings import no_lower
 from lib.metrics import stats
@@ -61,8 +60,8 @@ class TestCodecs:
         others = [NARROW, NOISY, config("other", soft_tokens=0, wire_dim=0, label_of="1b_baseline_16tok")]
         for mixed in ([BEST, *others], [*others, BEST]):
             assert one("int4-keeps", made(mixed, good | bad)).finding.runs == ("best_x",)
-        assert one("int4-keeps", made(others[2:], bad)).verdict == "not run"
-        assert one("int4-keeps", made(others[1:2], bad)).verdict == "not run"
+        assert one("int4-keeps", made(others[2:], bad)).verdict == "not run at this scale"
+        assert one("int4-keeps", made(others[1:2], bad)).verdict == "not run at this scale"
 
     def test_the_newest_run_counts(self):
         older = made([BEST], {"best": 0.95, ("best", "int4"): 0.5}).assign(run="older")
@@ -83,8 +82,8 @@ class TestCodecs:
 
     def test_without_one_of_the_codecs_nothing_is_said(self):
         found = made([BEST])
-        assert one("int6-keeps", found[found.codec != "int6"]).verdict == "not run"
-        assert one("int6-keeps", found[found.codec != "fp32"]).verdict == "not run"
+        assert one("int6-keeps", found[found.codec != "int6"]).verdict == "not run at this scale"
+        assert one("int6-keeps", found[found.codec != "fp32"]).verdict == "not run at this scale"
         assert one("int8-keeps", found[found.codec != "int6"]).verdict == "supported"
 
 
@@ -127,7 +126,7 @@ class TestCompression:
         lossy = found.copy()
         lossy.loc[lossy.coder == "zstd_dict", "lossless"] = False
         assert one("compression-dictionary", lossy).finding.estimate == pytest.approx(19 / 180)
-        assert one("compression-utf8", found[found.protocol != "text"]).verdict == "not run"
+        assert one("compression-utf8", found[found.protocol != "text"]).verdict == "not run at this scale"
 
 
 class TestBeats:
@@ -217,8 +216,8 @@ class TestNoise:
 
     def test_other_trainings_are_no_twins(self):
         for changes in ({"train_steps": 640}, {"width": 8}, {"group": 16}, {"label_of": "1b_baseline_16tok"}):
-            assert one("noise-helps-int4", made([BEST, NOISY | changes])).verdict == "not run"
-        assert one("noise-int4-keeps-95", made([NOISY])).verdict == "not run"
+            assert one("noise-helps-int4", made([BEST, NOISY | changes])).verdict == "not run at this scale"
+        assert one("noise-int4-keeps-95", made([NOISY])).verdict == "not run at this scale"
 
     @pytest.mark.parametrize(
         ("share", "verdict"), [(0.95, "supported"), (0.8, "not supported"), (0.912, "inconclusive")]
@@ -237,16 +236,16 @@ class TestScales:
         assert "64 x 4096 in fp16 524,324 bytes, 1,092× the prompt's" in got.remark
         tiny = rows([BEST]).assign(frame_bytes=200.0)
         assert one("plan-size", tiny).verdict == "supported"
-        assert one("plan-size", tiny[tiny.protocol != "geometry"]).verdict == "not run"
+        assert one("plan-size", tiny[tiny.protocol != "geometry"]).verdict == "not run at this scale"
 
     def test_neither_pair_answers_for_the_other(self):
         here, there = decided(rows(STUDY)), decided(rows(PLAN, n_test=1000))
         quality = {f"4b/plan-{name}" for name in PLANNED}
-        assert {name for name, v in here.items() if v.verdict == "not run"} == quality
-        ran = {name for name, v in there.items() if v.verdict != "not run"}
+        assert {name for name, v in here.items() if v.verdict == "not run at this scale"} == quality
+        ran = {name for name, v in there.items() if v.verdict != "not run at this scale"}
         assert ran == quality | {"4b/plan-size"}
         qwen = decided(rows([PLAN[0] | {"source": "Qwen/Qwen2.5-7B-Instruct"}]))
-        assert {name for name, v in qwen.items() if v.verdict != "not run"} == {"4b/plan-size"}
+        assert {name for name, v in qwen.items() if v.verdict != "not run at this scale"} == {"4b/plan-size"}
 
     def test_the_plans_pair_is_looked_for_in_every_run(self):
         found = decided(rows([BEST]), pd.concat([rows([BEST]), rows(PLAN)]))
@@ -255,7 +254,7 @@ class TestScales:
 
     def test_nothing_is_said_without_rows(self):
         for empty in (pd.DataFrame(), rows([BEST]).iloc[:0]):
-            assert {v.verdict for v in decided(empty).values()} == {"not run"}
+            assert {v.verdict for v in decided(empty).values()} == {"not run at this scale"}
 
     @pytest.mark.parametrize("seeds", [1, SEEDS - 1])
     def test_few_seeds_decide_nothing_about_accuracy(self, seeds):
@@ -266,11 +265,11 @@ class TestScales:
 
     def test_the_ledger_reads(self):
         verdicts = claims.decide(wire.claims(), rows(STUDY), pd.DataFrame())
-        text = " ".join(table(verdicts).split())
+        text = " ".join(report.text(verdicts).split())
         ids = [claim.id for claim in wire.claims()]
         assert len(set(ids)) == len(ids) == len(verdicts)
         assert "Not run: needs a run about a bridge labelled 1a_ of gsm8k with messages in fp32 and int4," in text
-        assert "4b/compression-utf8 not supported 0.578 × (no interval), n = 1 count" in text
+        assert "4b/compression-utf8 not supported 0.578× (exact)" in text
         assert wire.EXPERIMENT in claims.experiments()
 
 

@@ -21,7 +21,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from lib.bridge.pair import Encoded, Pair, context
+from lib.bridge.pair import Encoded, Pair, contexts
 from lib.generators.hf import own_generation_config
 from lib.models import bridge_losses, bridge_training
 from lib.models.bridge import Bridge
@@ -35,7 +35,7 @@ class Reading:
 
     def __init__(self, pair: Pair, encoded: Encoded) -> None:
         self.pair = pair
-        self.texts = [context(pair.source, encoded.task, item.question) for item in encoded.items]
+        self.texts = contexts(pair.source, encoded.task, [item.question for item in encoded.items])
         self.lengths = encoded.states.lengths
 
     @torch.no_grad()

@@ -35,7 +35,9 @@ from lib.data.prompts import natural_prompts
 from lib.generators.common import Output, SamplingParams
 from lib.generators.comparison import SLOW_ARMS
 from lib.models import hub
+from lib.params import config_hash, resolve
 
+EXPERIMENT = "bench/growth"
 BASE = {"N": 20, "P": 200, "L": 30, "prompts": 1}
 AXES = {
     "N": (1, 2, 5, 10, 20, 50, 100, 200),
@@ -81,6 +83,7 @@ def command(
     budget: Annotated[
         float, typer.Option(min=1, help="seconds of timed passes; points beyond it are listed as skipped")
     ] = 150,
+    keep: Annotated[bool, typer.Option("--keep", help="measure nothing where a run of this code has")] = False,
     runs_dir: Annotated[str, typer.Option(help="put the run here instead of runs/")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on the last line")] = False,
 ) -> None:
@@ -92,8 +95,12 @@ def command(
     quick = next(cell.params for cell in presets.cells("1a3_scaling", "quick"))
     arms = list(ARMS)
     own = {"model": model, "prompts": 1, "repeats": repeats, "arms": arms, "preset": "", "label": ""}
-    run = runs.open_run("bench/growth", quick | own | {"runs_dir": runs_dir})
-    rows = measure(run, budget)
+    asked = quick | own | {"runs_dir": runs_dir}
+    done = runs.complete_with(EXPERIMENT, config_hash(resolve(EXPERIMENT, asked)), runs_dir) if keep else []
+    if done and not done[-1].stale:
+        print(f"Done already: {done[-1].dir}")
+        return
+    rows = measure(runs.open_run(EXPERIMENT, asked), budget)
     for axis, part in rows.groupby("axis", sort=False):
         seconds = part.pivot_table(index="arm", columns="value", values="wall_s", aggfunc="median")
         seconds = seconds.reindex([arm for arm in arms if arm in seconds.index])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lib.bridge import decoding, evaluation
 from lib.bridge.decoding import Written
-from lib.bridge.pair import CODE, Encoded, Pair, digest, fingerprint, machine, prompt
+from lib.bridge.pair import CODE, Encoded, Pair, digest, fingerprint, machine, prompts
 from lib.models import cache
 from lib.models.bridge import Bridge
 from lib.models.bridge_reader import Reader
@@ -31,7 +31,17 @@ PROBED = 300  # items at most that cross-entropies are means over
 
 
 def text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[str] = TEXT_ARMS) -> list[dict[str, Any]]:
-    """One row per named text arm and decoding, with the texts that were written."""
+    """One row per named text arm and decoding, with the texts that were written.
+
+    `truncated` alone depends on the length of a message; the others are kept apart, for bridges of every length.
+    """
+    whole, cut = ([name for name in names if (name == "truncated") == short] for short in (False, True))
+    rows = _kept(pair, encoded, 0, whole) if whole else []
+    return rows + (_kept(pair, encoded, soft_tokens, cut) if cut else [])
+
+
+def _kept(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of these arms out of the cache, or made now."""
     facts = {
         "models": [fingerprint(pair.source), fingerprint(pair.target)],
         "items": digest(pair, encoded.task, encoded.items),
@@ -50,20 +60,20 @@ def text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[st
 
 
 def _text_rows(pair: Pair, encoded: Encoded, soft_tokens: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    task, items, reader, target = encoded.task, encoded.items, pair.reader, pair.target
+    task, reader, target = encoded.task, pair.reader, pair.target
     source = Reader(pair.source.model, pair.source.tokenizer, pair.source.stop_ids)
     cut = [target.tokenizer.decode(ids[:soft_tokens]) for ids in encoded.questions]
     for hygiene in (False, True):
         given = {
             "target_alone": [reader.embed(ids) for ids in encoded.prompts],
-            "truncated": [reader.embed(prompt(target, task, text)) for text in cut],
+            "truncated": [reader.embed(ids) for ids in prompts(target, task, cut)],
             "oracle": [reader.message_inputs(reader.embed(ids)[None])[0] for ids in encoded.questions],
         }
         if "source_alone" in names:
-            asked = [prompt(pair.source, task, item.question) for item in items]
+            asked = prompts(pair.source, task, [item.question for item in encoded.items])
             answered = decoding.answer_texts(source, asked, task.max_new_tokens, hygiene)
             yield _row(encoded, "source_alone", hygiene, answered)
-            given["relay"] = [reader.embed(prompt(target, task, text)) for text in answered.texts]
+            given["relay"] = [reader.embed(ids) for ids in prompts(target, task, answered.texts)]
         for arm in (name for name in given if name in names):
             written = decoding.answer_embeddings(reader, given[arm], task.max_new_tokens, hygiene)
             loss = None if arm == "relay" else evaluation.answer_loss(reader, given[arm][:PROBED], encoded)
@@ -108,7 +118,7 @@ def leaked_row(pair: Pair, encoded: Encoded, bridge: Bridge, hygiene: bool, seed
     stressor `leak` alone.
     """
     soft = bridge.receive(destroyed(evaluation.sent(bridge, encoded), "shuffled", seed))
-    told = [prompt(pair.target, encoded.task, f"{item.question}\n{item.answer}") for item in encoded.items]
+    told = prompts(pair.target, encoded.task, [f"{item.question}\n{item.answer}" for item in encoded.items])
     rows = pair.reader.text_inputs(soft, told)
     written = decoding.answer_embeddings(pair.reader, rows, encoded.task.max_new_tokens, hygiene)
     loss = evaluation.answer_loss(pair.reader, rows[:PROBED], encoded)

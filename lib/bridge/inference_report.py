@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from lib.bridge.inference import Study
-from lib.bridge.pair import context, prompt
+from lib.bridge.pair import contexts, prompts
 from lib.figures import inference as drawn
 from lib.figures.inference import RAN, RUNS, STAGES
 from lib.figures.inference_throughput import served
@@ -23,8 +23,8 @@ def setting(study: Study) -> Styler:
     """The two models, a question as they read it, and the messages that may take its place."""
     pair, task = study.setting.pair, study.setting.task
     questions = [item.question for item in study.items]
-    source = sum(len(context(pair.source, task, question)) for question in questions) / len(questions)
-    target = sum(len(prompt(pair.target, task, question)) for question in questions) / len(questions)
+    source = sum(map(len, contexts(pair.source, task, questions))) / len(questions)
+    target = sum(map(len, prompts(pair.target, task, questions))) / len(questions)
     about = {
         "first question": questions[0],
         "source": f"{pair.source.name}, {pair.source.parameters:,} parameters, read up to layer {pair.layer}",

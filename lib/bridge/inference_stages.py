@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.bridge.pair import Pair, context, prompt
+from lib.bridge.pair import Pair, contexts, prompts
 from lib.bridge.tasks import Task
 from lib.metrics.cost import kv_bytes
 from lib.models import wire
@@ -152,7 +152,7 @@ def read_text(setting: Setting, clock: Clock, questions: Sequence[str]) -> Answe
     """The target's side of a batch of questions that arrive as text."""
     reader = setting.pair.reader
     with clock("target_tokenize"):
-        ids = [prompt(setting.pair.target, setting.task, question) for question in questions]
+        ids = prompts(setting.pair.target, setting.task, questions)
     with clock("target_prefill"):
         read = prefill(reader, [reader.embed(row) for row in ids])
     return _answer(setting, clock, read, [len(row) for row in ids])
@@ -162,7 +162,7 @@ def read_text(setting: Setting, clock: Clock, questions: Sequence[str]) -> Answe
 def send(setting: Setting, clock: Clock, bridge: Bridge, questions: Sequence[str]) -> list[bytes]:
     """The source's side: the frame of each question of a batch."""
     with clock("source_tokenize"):
-        ids = [context(setting.pair.source, setting.task, question) for question in questions]
+        ids = contexts(setting.pair.source, setting.task, questions)
     with clock("source_prefill"):
         states, mask = source_states(setting, ids)
     with clock("sender"):
@@ -204,7 +204,7 @@ def source_states(setting: Setting, ids: Sequence[list[int]]) -> tuple[Tensor, T
 @torch.inference_mode()
 def source_cache(setting: Setting, questions: Sequence[str]) -> int:
     """Bytes of the cache that the source holds of a batch if it has read it to go on itself: all of its layers."""
-    rows = [torch.tensor(context(setting.pair.source, setting.task, question)) for question in questions]
+    rows = [torch.tensor(ids) for ids in contexts(setting.pair.source, setting.task, questions)]
     padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(setting.pair.source.device)
     return kv_bytes(setting.pair.source.model.base_model(input_ids=padded, use_cache=True).past_key_values)
 

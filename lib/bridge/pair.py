@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +39,16 @@ AT_ONCE = 16_384  # tokens that the source reads in one batch
 
 @dataclass
 class Pair:
-    """Source and target, both frozen, and the layer whose states the source gives away (0 is its embedding)."""
+    """Source and target, both frozen, and the layer whose states the source gives away (0 is its embedding).
+
+    `encoded` keeps what was encoded for them, since a bridge and its tuned prompts are trained on the same items.
+    """
 
     source: LoadedModel
     target: LoadedModel
     reader: Reader
     layer: int
+    encoded: dict[str, "Encoded"] = field(default_factory=dict, repr=False)
 
     @property
     def source_dim(self) -> int:
@@ -67,21 +71,26 @@ def load(source: str, target: str, layer: float, **options: object) -> Pair:
 
 def prompt(lm: LoadedModel, task: Task, text: str) -> list[int]:
     """Token ids of a text to be answered, up to and with the anchor: through the chat template where there is one."""
-    tokenizer = lm.tokenizer
-    anchor = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
-    return context(lm, task, text) + anchor
+    return prompts(lm, task, [text])[0]
 
 
-def context(lm: LoadedModel, task: Task, text: str) -> list[int]:
-    """`prompt` without the anchor: what the source has read when its states are taken."""
+def prompts(lm: LoadedModel, task: Task, texts: Sequence[str]) -> list[list[int]]:
+    """`prompt` of many texts."""
+    anchor = lm.tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
+    return [ids + anchor for ids in contexts(lm, task, texts)]
+
+
+def contexts(lm: LoadedModel, task: Task, texts: Sequence[str]) -> list[list[int]]:
+    """`prompts` without the anchor: what the source has read when its states are taken."""
     tokenizer = lm.tokenizer
-    asked = f"{task.instruction}\n\n{text}" if task.instruction else text
+    asked = [f"{task.instruction}\n\n{text}" if task.instruction else text for text in texts]
     if tokenizer.chat_template:
-        messages = [{"role": "user", "content": asked}]
+        messages = [[{"role": "user", "content": text}] for text in asked]
         written = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return tokenizer(written, add_special_tokens=False)["input_ids"]
     before = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    return before + tokenizer(f"{asked}\n", add_special_tokens=False)["input_ids"]
+    read = tokenizer([f"{text}\n" for text in asked], add_special_tokens=False)["input_ids"]
+    return [before + ids for ids in read]
 
 
 class States:
@@ -148,14 +157,26 @@ class Encoded:
 
 
 def encode(pair: Pair, task: Task, items: Sequence[Item]) -> Encoded:
-    """Items for the pair; the source's states come from the cache, or are stored there."""
-    texts = [context(pair.source, task, item.question) for item in items]
+    """Items for the pair, once each; the source's states come from the cache, or are stored there."""
+    key = digest(pair, task, items)
+    if key not in pair.encoded:
+        pair.encoded[key] = _encode(pair, task, items)
+    return pair.encoded[key]
+
+
+def _encode(pair: Pair, task: Task, items: Sequence[Item]) -> Encoded:
+    questions = [item.question for item in items]
     stop = pair.target.tokenizer.eos_token_id
-    questions = [pair.reader.ids(item.question) for item in items]
     end = pair.reader.stop_ids[0] if stop is None else stop
-    answers = [[*pair.reader.ids(item.answer), end] for item in items]
-    prompts = [prompt(pair.target, task, item.question) for item in items]
-    return Encoded(task, list(items), _states(pair, texts), questions, prompts, answers, pair.target.device)
+    return Encoded(
+        task,
+        list(items),
+        _states(pair, contexts(pair.source, task, questions)),
+        pair.reader.many_ids(questions),
+        prompts(pair.target, task, questions),
+        [[*ids, end] for ids in pair.reader.many_ids([item.answer for item in items])],
+        pair.target.device,
+    )
 
 
 def _states(pair: Pair, texts: list[list[int]]) -> States:

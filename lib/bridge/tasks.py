@@ -7,6 +7,7 @@ from the test set.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from lib.data import gsm8k, hotpotqa, rows, two_hop, two_step
@@ -48,10 +49,12 @@ class Task:
     overlap: bool = False  # answers are words, so EM and F1 are told as well
 
 
+@cache
 def _arithmetic(split: str, count: int, path: str) -> list[Item]:
     return [_item(made) for made in two_step.problems(0, count, split)]
 
 
+@cache
 def _multihop(split: str, count: int, path: str) -> list[Item]:
     return [_item(made) for made in two_hop.questions(0, count, split)]
 

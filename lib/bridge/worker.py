@@ -66,7 +66,8 @@ class Job:
         fewer = {"steps": max(1, round(TUNED_SHARE * self.params.steps)), "seed": [0], "patience": PATIENCE}
         fewer["warmup"] = min(self.params.warmup, fewer["steps"] // 4)
         fewer["evaluations"] = min(4, fewer["steps"])
-        like = {name: Params.model_fields[name].get_default() for name in ("bottleneck", "depth", "heads", "ffn")}
+        usual = ("bottleneck", "depth", "heads", "ffn", "clip")  # so that bridges of one message share their prompts
+        like = {name: Params.model_fields[name].get_default() for name in usual}
         params = self.params.model_copy(update=plain | fewer | like)
         return Job(params, "text" if arm == "prefix_text" else "message")
 

@@ -1,12 +1,15 @@
 """The claims ledger: what the experiments set out to show, each sentence decided from finished runs.
 
 A `Claim` is a sentence with a test: a function from measurement rows to a `Finding`, which holds an estimate with its
-interval and two p-values, of evidence for the claim and of evidence against it. `decide` turns the findings of one
-experiment into verdicts, with Holm's adjustment over them: *supported* or *not supported* where the evidence for or
-against passes 5 %, *inconclusive* where neither does (and then it says how many prompts, or seeds, would do), *not
-run* where no rows bear on the claim. Nothing is typed in: change the runs and the verdicts change.
+interval and two p-values, of evidence for the claim and of evidence against it. `judge` turns the findings of one plan
+into verdicts, with Holm's adjustment over them: *supported* or *not supported* where the evidence for or against passes
+5 %, *inconclusive* where neither does (and then it says how many prompts, or seeds, would do), *not run at this scale*
+where no rows bear on the claim. Nothing is typed in: change the runs and the verdicts change.
 
-A module of this package with an `EXPERIMENT` and a function `claims()` adds that experiment's claims.
+A claim about something that is counted or calculated (parameters, bytes, a plan's own sums) is decided by the number
+itself. Such a finding is `exact`: it has no p-value to adjust, so it takes no part in Holm's family.
+
+A module of this package with an `EXPERIMENT` and a function `claims()` adds claims to that experiment.
 """
 
 from __future__ import annotations
@@ -20,8 +23,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.claims.power import explained
 from lib.metrics import stats
 from lib.records import plain
+
+NOT_RUN = "not run at this scale"
+VERDICTS = ("supported", "not supported", "inconclusive", NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,10 @@ class Finding:
     replicate: str = "prompt"  # what n counts
     scale: str = "log2"  # what was tested: logarithms of ratios, or differences in a unit ("points")
     together: int = 1  # how many tests must pass at once for the claim to be supported
+    looks: int = 1  # of how many tests one has to pass; they share the level among them
+    errors: tuple[tuple[float, float, float], ...] = ()  # error, degrees of freedom, skewness: per test of the mean
     enough: int = stats.ENOUGH  # replicates; of fewer nothing is concluded
+    exact: bool = False  # counted or calculated, not sampled: the p-values are 0 and 1
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,10 @@ class Claim:
     text: str
     expected: str
     test: Callable[[pd.DataFrame], Finding | None]  # rows -> what they say; None: nothing in them bears on the claim
-    needs: str  # what rows must hold for the test to find something: a clause for a claim that is not run
+    needs: str = ""  # what rows must hold for the test to find something: a clause for a claim that is not run
     every_run: bool = False  # decided from all finished runs, where no preset was asked for
+    effect: float | None = None  # it expects, beyond the bound it is tested against, in its scale; None: names none
+    figure: str = ""  # of lib.figures, the one that shows it
 
 
 @dataclass(frozen=True)
@@ -66,74 +78,62 @@ class Verdict:
     claim: Claim
     verdict: str
     finding: Finding | None = None
+    family: int = 1  # claims of the plan that were tested, over which the p-values are adjusted
 
     def row(self) -> dict[str, Any]:
         """Flat JSON record; JSON has no infinity, so an interval without an upper end has null there."""
         about = {"id": self.claim.id, "text": self.claim.text, "expected": self.claim.expected}
-        about |= {"needs": self.claim.needs}
+        about |= {"needs": self.claim.needs, "figure": self.claim.figure}
         return plain(about | {"verdict": self.verdict} | (asdict(self.finding) if self.finding else {}))
+
+
+Tested = list[tuple[Claim, Finding | None]]
 
 
 def experiments() -> dict[str, list[Claim]]:
     """The claims of every experiment that has some."""
-    modules = [
-        importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "__main__"
-    ]
-    made = {module.EXPERIMENT: module.claims() for module in modules if hasattr(module, "EXPERIMENT")}
+    made: dict[str, list[Claim]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        found = importlib.import_module(f"{__name__}.{module.name}") if module.name != "__main__" else None
+        if hasattr(found, "EXPERIMENT"):
+            made.setdefault(found.EXPERIMENT, []).extend(found.claims())
     return dict(sorted(made.items()))
 
 
 def decide(claims: Sequence[Claim], rows: pd.DataFrame, every: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on the claims of one experiment from `rows` of the chosen preset and `every` row there is.
+    """Verdicts on these claims as one family, from `rows` of the chosen preset and `every` row there is."""
+    return judge(examine(claims, rows, every))
+
+
+def examine(claims: Sequence[Claim], rows: pd.DataFrame, every: pd.DataFrame) -> Tested:
+    """Each claim with what the rows of the chosen preset, or every row there is, say about it."""
+    return [(claim, claim.test(every if claim.every_run else rows)) for claim in claims]
+
+
+def judge(tested: Tested) -> list[Verdict]:
+    """Verdicts on the claims of one family, in their order.
 
     Evidence for and evidence against are each adjusted over the claims that could be tested (Holm 1979).
     """
-    tested = {claim.id: claim.test(every if claim.every_run else rows) for claim in claims}
-    found = {name: finding for name, finding in tested.items() if finding}
-    p_supports = stats.holm([finding.p_supports for finding in found.values()])
-    p_refutes = stats.holm([finding.p_refutes for finding in found.values()])
+    sampled = {claim.id: found for claim, found in tested if found and not found.exact}
+    p_supports = stats.holm([found.p_supports for found in sampled.values()])
+    p_refutes = stats.holm([found.p_refutes for found in sampled.values()])
     adjusted = {
-        name: replace(finding, p_supports=float(p_supports[i]), p_refutes=float(p_refutes[i]))
-        for i, (name, finding) in enumerate(found.items())
+        name: replace(found, p_supports=float(p_supports[i]), p_refutes=float(p_refutes[i]))
+        for i, (name, found) in enumerate(sampled.items())
     }
-    return [_verdict(claim, adjusted.get(claim.id), len(adjusted)) for claim in claims]
+    return [_verdict(claim, adjusted.get(claim.id, found), len(adjusted)) for claim, found in tested]
 
 
 def _verdict(claim: Claim, found: Finding | None, family: int) -> Verdict:
     if found is None:
-        return Verdict(claim, "not run")
+        return Verdict(claim, NOT_RUN, family=family)
     if found.p_refutes < stats.ALPHA:  # asked first: something may be there and yet be less than was claimed
-        return Verdict(claim, "not supported", found)
+        return Verdict(claim, "not supported", found, family)
     if found.p_supports < stats.ALPHA:
-        return Verdict(claim, "supported", found)
-    return Verdict(claim, "inconclusive", replace(found, remark=f"{found.remark} {_power(found, family)}".strip()))
-
-
-def _power(found: Finding, family: int) -> str:
-    """What these replicates could have found, and how many it takes to find what matters; with 80 % power.
-
-    Where several tests must pass at once, each may miss its share of the 20 % (Bonferroni).
-    """
-    if found.n < 2:
-        return f"One {found.replicate} decides nothing."
-    alpha = stats.ALPHA / family  # Holm's first step; its others ask less
-    power = 1 - (1 - stats.POWER) / found.together
-    needed = max(stats.needed(found.spread, found.matters, alpha, power), found.enough)
-    takes, counted = f"to find {_difference(found, found.matters)} takes {needed}.", several(found.n, found.replicate)
-    if found.n < found.enough:
-        return f"{counted} decide nothing; {takes}"
-    visible = _difference(found, stats.detectable(found.spread, found.n, alpha, power))
-    return f"{counted} find a difference of {visible} in 4 of 5 cases; {takes}"
-
-
-def several(n: int, replicate: str) -> str:
-    """13, "batch" -> "13 batches"."""
-    return f"{n} {replicate}{'' if n == 1 else 'es' if replicate.endswith('ch') else 's'}"
-
-
-def _difference(found: Finding, value: float) -> str:
-    """A difference of tested values in words: "5 %" of logarithms, else with its unit."""
-    return f"{percent(value):.0f} %" if found.scale == "log2" else f"{value:.3g} {found.scale}"
+        return Verdict(claim, "supported", found, family)
+    why = replace(found, remark=f"{found.remark} {explained(found, family)}".strip())
+    return Verdict(claim, "inconclusive", why, family)
 
 
 def evidence(
@@ -153,8 +153,3 @@ def evidence(
         "stale": bool(source.stale.any()),
         "enough": enough,
     }
-
-
-def percent(log2: float) -> float:
-    """A log2 ratio as a change in percent."""
-    return 100 * (2**log2 - 1)

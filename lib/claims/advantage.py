@@ -2,11 +2,13 @@
 
 An advantage counts if it is above zero, and one of less than MARGIN counts as none: that is what refutes a claim, by a
 test of its own, so that a claim which cannot be decided stays open. Means over sizes are taken where there are most
-seeds (`paired.balanced`). All tests are t tests over seeds.
+seeds (`paired.balanced`). What supports a claim is two-sided, like the interval; what refutes it is one-sided. Seeds
+are the replicates, and `lib.metrics.contrasts` has the tests, which know that trainings fail now and then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,7 @@ import pandas as pd
 
 from lib.claims import Finding, evidence
 from lib.metrics import paired, stats
+from lib.metrics.contrasts import Contrast, contrast
 from lib.metrics.paired import Chosen, Pairs
 
 MARGIN = 5.0  # percentage points; a difference of less is called none
@@ -23,18 +26,19 @@ MARGIN = 5.0  # percentage points; a difference of less is called none
 def mean_advantage(rows: pd.DataFrame, arm: str, other: str, chosen: Chosen | None = None) -> Finding | None:
     """The mean over sizes of one arm's advantage over another in accuracy."""
     pairs = paired.pairs(rows, arm, other, chosen=chosen)
-    values = _per_seed(pairs)
-    return None if values is None else ahead(values, pairs.source, **_about(pairs))
+    measured = _mean(pairs)
+    return None if measured is None else ahead(measured, pairs.source, **_about(pairs))
 
 
 def no_advantage(rows: pd.DataFrame, chosen: Chosen) -> Finding | None:
-    """For: PoH's advantage is below MARGIN, by a one-sided t test. Against: it is above, by another."""
+    """For: PoH's advantage is below MARGIN. Against: it is above."""
     pairs = paired.pairs(rows, "poh", "stack", chosen=chosen)
-    values = _per_seed(pairs)
-    if values is None:
+    measured = _mean(pairs)
+    if measured is None:
         return None
-    below, above = stats.inside(values, -np.inf, MARGIN), stats.inside(values, MARGIN, np.inf)
-    return _finding(values, pairs.source, below, above, **_about(pairs))
+    below = min(1.0, 2 * measured.below(MARGIN))
+    found = _finding(measured, pairs.source, below, measured.above(MARGIN), **_about(pairs))
+    return replace(found, errors=tuple((error, freedom, -skewness) for error, freedom, skewness in found.errors))
 
 
 def at_every_size(rows: pd.DataFrame) -> Finding | None:
@@ -47,10 +51,7 @@ def at_every_size(rows: pd.DataFrame) -> Finding | None:
     if pairs is None or len(pairs.points) < 2:
         return None
     said = "poh minus stack in accuracy, least certain at"
-    tests = [
-        ahead(values.dropna().to_numpy(), pairs.source, statistic=f"{said} {size}")
-        for size, values in pairs.points.iterrows()
-    ]
+    tests = [ahead(_at(pairs.points, [size]), pairs.source, statistic=f"{said} {size}") for size in pairs.points.index]
     worst = max(tests, key=lambda found: (found.p_supports, -found.estimate))
     least = min(1.0, len(tests) * min(found.p_refutes for found in tests))
     return replace(worst, p_refutes=least, together=len(tests), remark=_by_size(pairs))
@@ -62,16 +63,16 @@ def growth(rows: pd.DataFrame) -> Finding | None:
     points = None if pairs is None else pairs.points.dropna(axis=1)
     if points is None or len(points) < 2 or points.empty:
         return None
-    slope = stats.doubling_slope(pairs.parameters.to_numpy(), points.to_numpy())
-    doublings = float(np.log2(pairs.parameters.iloc[-1] / pairs.parameters.iloc[0]))
+    doublings = np.log2(pairs.parameters.to_numpy(float))
+    centred = doublings - doublings.mean()
     largest = points.mean(axis=1).idxmax()
     return ahead(
-        slope.slopes,
+        contrast(pairs.points.to_numpy(), centred / (centred @ centred)),
         pairs.source,
         statistic="change of poh's advantage over stack in accuracy, per doubling of the baseline's parameters",
         remark=f"The advantage is largest at {largest}. {_by_size(pairs)}",
         unit="points per doubling",
-        margin=MARGIN / doublings,
+        margin=MARGIN / float(doublings[-1] - doublings[0]),
     )
 
 
@@ -84,10 +85,11 @@ def improves(rows: pd.DataFrame) -> Finding | None:
     last = shares.iloc[-2:].dropna(axis=1)
     if last.empty:
         return None
+    gained = contrast(shares.to_numpy(), np.array([0.0] * (len(shares) - 2) + [-1.0, 1.0]))
     means = " and ".join(f"{share:.1f} % at {size}" for size, share in last.mean(axis=1).items())
-    source = part[(part.arch == "poh") & part["size"].isin(last.index)]
+    source = part[part.arch == "poh"]
     statistic = f"poh's accuracy at {last.index[1]} minus that at {last.index[0]}"
-    return ahead((last.iloc[1] - last.iloc[0]).to_numpy(), source, statistic=statistic, remark=f"It solves {means}.")
+    return ahead(gained, source, statistic=statistic, remark=f"It solves {means}.")
 
 
 def accuracy_or_optimality(rows: pd.DataFrame) -> Finding | None:
@@ -96,8 +98,9 @@ def accuracy_or_optimality(rows: pd.DataFrame) -> Finding | None:
     if reached is None or shortest is None:
         return None
     both = [paired.balanced(pairs.points).mean(axis=0) for pairs in (reached, shortest)]
-    gained = (both[0] - both[1]).dropna()
-    if gained.empty:
+    gained = reached.points - shortest.points
+    at = paired.balanced(gained)
+    if at.empty:
         return None
     ours, theirs = _shortest(reached.ours, shortest.ours), _shortest(reached.theirs, shortest.theirs)
     remark = (
@@ -107,7 +110,7 @@ def accuracy_or_optimality(rows: pd.DataFrame) -> Finding | None:
         "more in accuracy, however it walks."
     )
     statistic = "poh's advantage over stack in accuracy minus that in optimality"
-    return ahead(gained.to_numpy(), reached.source, statistic=statistic, remark=remark)
+    return ahead(_at(gained, at.index), reached.source, statistic=statistic, remark=remark)
 
 
 def _shortest(reached: pd.DataFrame, shortest: pd.DataFrame) -> float:
@@ -124,40 +127,44 @@ def kept(rows: pd.DataFrame, large: Chosen, medium: Chosen) -> Finding | None:
     at = [paired.pairs(rows, "poh", "stack", chosen=chosen) for chosen in (large, medium)]
     if None in at:
         return None
-    advantage, before = (paired.balanced(pairs.points).mean(axis=0) for pairs in at)
-    change = (advantage - before).dropna()
-    if change.empty:
+    parts = [paired.balanced(pairs.points) for pairs in at]
+    weights = [
+        np.where(pairs.points.index.isin(part.index), 1 / len(part), 0) for pairs, part in zip(at, parts, strict=True)
+    ]
+    if any(part.empty for part in parts) or parts[0].columns.intersection(parts[1].columns).empty:
         return None
-    source = pd.concat([pairs.source for pairs in at])
-    there, kept = ahead(advantage.to_numpy(), source), stats.inside(change.to_numpy(), -MARGIN, np.inf)
-    lost = stats.inside(change.to_numpy(), -np.inf, -MARGIN)
+    source, points = pd.concat([pairs.source for pairs in at]), pd.concat([pairs.points for pairs in at])
+    there, change = (
+        ahead(_at(at[0].points, parts[0].index), source),
+        contrast(points.to_numpy(), np.concatenate([weights[0], -weights[1]])),
+    )
+    kept = min(1.0, 2 * change.above(-MARGIN))
     found = _finding(
-        change.to_numpy(),
+        change,
         source,
         max(there.p_supports, kept),
-        min(1.0, 2 * min(there.p_refutes, lost)),
+        min(1.0, 2 * min(there.p_refutes, change.below(-MARGIN))),
         statistic="poh's advantage over stack in accuracy at large sizes minus that at medium ones",
         remark=" ".join(_by_size(pairs) for pairs in reversed(at)),
         together=2,
     )
-    return replace(found, spread=there.spread) if there.p_supports > kept else found
+    return replace(found, spread=there.spread, errors=there.errors) if there.p_supports > kept else found
 
 
-def ahead(values: np.ndarray, source: pd.DataFrame, margin: float = MARGIN, **about: Any) -> Finding:
-    """Whether the mean of differences [seeds] is above zero; `source`: rows they rest on, `about`: the finding's text.
+def ahead(measured: Contrast, source: pd.DataFrame, margin: float = MARGIN, **about: Any) -> Finding:
+    """Whether a mean of differences over seeds is above zero; `source`: rows they rest on, `about`: the finding's text.
 
-    For: it is, by the two-sided t test that its interval shows. Against: it is below `margin`, by a one-sided one.
+    For: it is. Against: it is below `margin`.
     """
-    rises = stats.difference(values) if values.mean() > 0 else 1.0
-    little = stats.inside(values, -np.inf, margin)
-    found = _finding(values, source, rises, little, matters=margin, **about)
+    rises, little = min(1.0, 2 * measured.above(0.0)), measured.below(margin)
+    found = _finding(measured, source, rises, little, matters=margin, **about)
     if rises < stats.ALPHA and little < stats.ALPHA:
         return replace(found, remark=f"There is a difference, but one that counts as none. {found.remark}".rstrip())
     return found
 
 
 def _finding(
-    values: np.ndarray,
+    measured: Contrast,
     source: pd.DataFrame,
     p_supports: float,
     p_refutes: float,
@@ -167,8 +174,8 @@ def _finding(
     remark: str = "",
     together: int = 1,
 ) -> Finding:
-    """The mean of differences [seeds] with its t interval and the p-values of its test."""
-    mean, low, high = stats.t_interval(values)
+    """The mean of differences over seeds with its interval and the p-values of its test."""
+    mean, low, high = measured.interval()
     return Finding(
         statistic=statistic,
         unit=unit,
@@ -180,16 +187,20 @@ def _finding(
         replicate="seed",
         scale=unit,
         together=together,
-        **evidence(source, values, p_supports, p_refutes),
+        errors=measured.errors,
+        **evidence(source, measured.values, p_supports, p_refutes) | {"spread": measured.spread},
     )
 
 
-def _per_seed(pairs: Pairs | None) -> np.ndarray | None:
-    """The advantage of each seed [seeds], mean over the sizes that have most of them; None for no seeds."""
-    if pairs is None:
-        return None
-    points = paired.balanced(pairs.points)
-    return None if points.empty else points.mean(axis=0).to_numpy()
+def _at(points: pd.DataFrame, sizes: Sequence[str]) -> Contrast:
+    """The mean over these sizes of points [sizes, seeds]."""
+    return contrast(points.to_numpy(), points.index.isin(sizes) / len(sizes))
+
+
+def _mean(pairs: Pairs | None) -> Contrast | None:
+    """The mean advantage over the sizes that have most seeds; None for no seeds."""
+    balanced = pd.DataFrame() if pairs is None else paired.balanced(pairs.points)
+    return None if balanced.empty else _at(pairs.points, balanced.index)
 
 
 def _about(pairs: Pairs) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pandas as pd
 from lib.claims import Finding
 from lib.claims import bridge_select as select
 from lib.claims.bridge_select import BASELINE, STABLE, Scale
-from lib.claims.bridge_tests import ahead, minus
+from lib.claims.bridge_tests import ahead, minus, within
 from lib.metrics.messages import KEPT
 
 ONOFF = {"with it": True, "without": False}  # a fix's two arms, as remarks name them
@@ -40,7 +40,7 @@ def at_one_checkpoint(rows: pd.DataFrame, scale: Scale) -> Finding | None:
         return None
     better = min(tests, key=lambda test: (test.p_supports, -test.estimate))
     against = max(test.p_refutes for test in tests)
-    return replace(better, p_supports=min(1.0, 2 * better.p_supports), p_refutes=against)
+    return replace(better, p_supports=min(1.0, 2 * better.p_supports), p_refutes=against, looks=2)
 
 
 def _over(found: pd.DataFrame, other: str, checkpoint: str, hygiene: bool) -> Finding | None:
@@ -78,6 +78,17 @@ def collapses(rows: pd.DataFrame, scale: Scale) -> Finding | None:
     statistic = f"{KEPT:g} of the peak validation accuracy minus the final one, without any fix"
     test = ahead(lost[:, None], found, margin=0.0, statistic=statistic, remark=said)
     return replace(test, p_refutes=1.0) if fallen.any() else test
+
+
+def course(rows: pd.DataFrame, scale: Scale, place: str, low: float, high: float) -> Finding | None:
+    """Validation accuracy of the training without fixes at its peak or at its end (`final`), against a range."""
+    found = select.labelled(select.trained(rows, scale, scale.maths), BASELINE)
+    runs = select.stability(found, early_stopping=False, hygiene=False) if len(found) else found
+    if runs.empty:
+        return None
+    values = 100 * runs[place].to_numpy(float)[:, None]
+    about = f"{place} validation accuracy of {found.label.iloc[0]}"
+    return within(values, found, low, high, statistic=about, unit="% correct")
 
 
 def keeps_more(rows: pd.DataFrame, scale: Scale) -> Finding | None:

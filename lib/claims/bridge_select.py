@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 STABLE, BASELINE = ("1a_", "2c_"), ("1b_",)  # beginnings of labels; the last of the series is the first ablation's
@@ -91,7 +92,13 @@ def answers(found: pd.DataFrame, arm: str, checkpoint: str, hygiene: bool) -> pd
     """
     wanted = (found.arm == arm) & (found.checkpoint == checkpoint) & (found.decode_hygiene == hygiene)
     rows = found[(found.protocol == "arm") & wanted].drop_duplicates("seed", keep="last")
-    return pd.DataFrame([[int(c) for c in text] for text in rows.correct], index=rows.seed.to_numpy())
+    return marks(rows.correct, rows.seed.to_numpy())
+
+
+def marks(correct: Sequence[str], seeds: np.ndarray) -> pd.DataFrame:
+    """Strings of 0 and 1, one per seed, as a table [seeds, items] of integers."""
+    found = [np.frombuffer(text.encode(), np.uint8) - ord("0") for text in correct]
+    return pd.DataFrame(np.array(found, dtype=int) if found else None, index=seeds)
 
 
 def kept(found: pd.DataFrame) -> pd.DataFrame:

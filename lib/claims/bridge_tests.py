@@ -103,12 +103,14 @@ def minus(
 def within(values: np.ndarray, source: pd.DataFrame, low: float, high: float, **about: Any) -> Finding:
     """Whether the mean of values [seeds, items] lies between low and high.
 
-    For: it does, by two one-sided tests. Against: it lies outside, by the smaller of two, doubled.
+    For: its 95 % interval does (as if two-sided, like all that supports). Against: it lies outside, by the smaller of
+    two one-sided tests, doubled.
     """
     mean = crossed(values)
-    inside = max(mean.above(low), mean.below(high))
+    inside = min(1.0, 2 * max(mean.above(low), mean.below(high)))
     outside = min(1.0, 2 * min(mean.below(low), mean.above(high)))
-    return finding(values, source, inside, outside, **about)
+    found = finding(values, source, inside, outside, **about)
+    return replace(found, matters=(high - low) / 2, together=2)
 
 
 def finding(
@@ -135,21 +137,6 @@ def finding(
         remark=remark,
         replicate="seed",
         scale="points",
-        **common,
-    )
-
-
-def counted(value: float, fits: bool, source: pd.DataFrame, statistic: str, unit: str, remark: str) -> Finding:
-    """A number that is counted and not sampled: it decides outright, and has no interval."""
-    common = evidence(source, np.array([value]), float(not fits), float(fits), 1)
-    return Finding(
-        statistic=statistic,
-        unit=unit,
-        estimate=value,
-        low=-np.inf,
-        high=np.inf,
-        matters=MARGIN,
-        remark=remark,
-        replicate="count",
+        errors=tuple((*test, 0.0) for test in mean.tests),
         **common,
     )

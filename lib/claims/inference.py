@@ -14,12 +14,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib.claims import Claim, Finding, evidence, percent
+from lib.claims import Claim, Finding
 from lib.claims.bridge_select import HERE, PLAN, Scale
+from lib.claims.ratios import EXPECTED, above_one
 from lib.figures import inference as drawn
-from lib.metrics import stats
 
 EXPERIMENT = "4c_inference"
+
+FIGURES = {"latency": "4c_stages", "throughput": "4c_throughput", "memory": "4c_memory"}
 
 
 def claims() -> list[Claim]:
@@ -44,13 +46,20 @@ def _of(scale: Scale) -> list[Claim]:
         Claim(
             f"4c/{scale.prefix}{name}",
             f"{text}, on {scale.about}.",
-            f"above zero; less than {percent(stats.FLAT):.0f} % counts as none",
+            EXPECTED,
             partial(test, scale=scale, with_source=with_source),
             f"a run with timed stages on {scale.about}",
             every_run=scale is PLAN,
+            figure=FIGURES[name.split("-")[0]],
         )
         for name, text, test, with_source in cases
     ]
+
+
+def between(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """Rows of runs between the scale's models."""
+    pair = rows.source.str.contains(scale.source, regex=False) & rows.target.str.contains(scale.target, regex=False)
+    return rows[pair]
 
 
 def _faster(rows: pd.DataFrame, scale: Scale, with_source: bool, smallest: bool) -> Finding | None:
@@ -79,8 +88,7 @@ def _chosen(rows: pd.DataFrame, scale: Scale, protocol: str, smallest: bool) -> 
     """Rows of the newest run on the pair: the text and one largest message, at the smallest or largest batch."""
     if rows.empty:
         return rows
-    pair = rows.source.str.contains(scale.source, regex=False) & rows.target.str.contains(scale.target, regex=False)
-    part = rows[(rows.protocol == protocol) & pair]
+    part = between(rows[rows.protocol == protocol], scale)
     if part.empty:
         return part
     part = part[part.run == part.run.iloc[-1]]
@@ -91,17 +99,6 @@ def _chosen(rows: pd.DataFrame, scale: Scale, protocol: str, smallest: bool) -> 
 
 
 def _finding(logs: np.ndarray, source: pd.DataFrame, statistic: str, remark: str = "") -> Finding:
-    """Whether log2 ratios [n] have a mean above zero, or one of less than what counts (one-sided t tests)."""
-    mean, low, high = stats.t_interval(logs)
-    tokens = source.tokens.max()
-    return Finding(
-        statistic=statistic,
-        unit="×",
-        estimate=float(2**mean),
-        low=float(2**low),
-        high=float(2**high),
-        matters=stats.FLAT,
-        remark=f"Message of {tokens:g} tokens, batches of {source.batch_size.min():g}. {remark}".strip(),
-        replicate="question" if source.batch_size.min() == 1 else "batch",
-        **evidence(source, logs, stats.inside(logs, 0.0, np.inf), stats.inside(logs, -np.inf, stats.FLAT)),
-    )
+    size = source.batch_size.min()
+    said = f"Message of {source.tokens.max():g} tokens, batches of {size:g}. {remark}".strip()
+    return above_one(logs, source, statistic, said, "question" if size == 1 else "batch")

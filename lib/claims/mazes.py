@@ -14,6 +14,7 @@ from lib.claims.advantage import MARGIN
 from lib.metrics.paired import Chosen, counted, named
 
 EXPERIMENT = "3a_poh_scaling"
+FIGURE = "3a_scaling"  # shows every arm's accuracy and PoH-HRM's advantages at every size
 
 SMALL, MEDIUM, LARGE = ("tiny", "small"), ("medium",), ("large", "xl")
 # Parameters of the baseline. The plan speaks of 1-3M, 10M and 30-100M; its own tiny (below 0.5M) is not among them.
@@ -44,9 +45,8 @@ def _what_remains() -> list[Claim]:
 
 def _ahead(name: str, text: str, arm: str, other: str) -> Claim:
     expected = f"above zero; less than +{MARGIN:g} points counts as none"
-    return Claim(
-        f"3a/{name}", text, expected, partial(advantage.mean_advantage, arm=arm, other=other), _both(arm, other)
-    )
+    test = partial(advantage.mean_advantage, arm=arm, other=other)
+    return Claim(f"3a/{name}", text, expected, test, _both(arm, other), figure=FIGURE)
 
 
 def _both(arm: str, other: str, where: str = "") -> str:
@@ -63,6 +63,7 @@ def _questions() -> list[Claim]:
             f"above zero at the size where it is smallest; {none} at any size refutes it",
             advantage.at_every_size,
             baseline,
+            figure=FIGURE,
         ),
         Claim(
             "3a/q2-scale",
@@ -70,6 +71,7 @@ def _questions() -> list[Claim]:
             f"above zero; {none} from the smallest size to the largest counts as none",
             advantage.growth,
             baseline,
+            figure=FIGURE,
         ),
         Claim(
             "3a/q3-improves",
@@ -77,6 +79,7 @@ def _questions() -> list[Claim]:
             f"above zero; {none} counts as saturated",
             advantage.improves,
             "models of the arm poh at two sizes or more, trained on the same seeds",
+            figure=FIGURE,
         ),
         Claim(
             "3a/q4-accuracy-or-optimality",
@@ -84,6 +87,7 @@ def _questions() -> list[Claim]:
             f"above zero; {none} counts as none",
             advantage.accuracy_or_optimality,
             _both("poh", "stack", " with test mazes that have loops"),
+            figure=FIGURE,
         ),
     ]
 
@@ -113,6 +117,7 @@ def _three(by: str, small: Where, medium: Where, large: Where) -> list[Claim]:
             f"below +{MARGIN:g} points",
             partial(advantage.no_advantage, chosen=at_small),
             _both("poh", "stack", f" {said_small}"),
+            figure=FIGURE,
         ),
         Claim(
             f"3a/h2-medium-by-{by}",
@@ -120,6 +125,7 @@ def _three(by: str, small: Where, medium: Where, large: Where) -> list[Claim]:
             f"above zero; less than +{MARGIN:g} points counts as none",
             partial(advantage.mean_advantage, arm="poh", other="stack", chosen=at_medium),
             _both("poh", "stack", f" {said_medium}"),
+            figure=FIGURE,
         ),
         Claim(
             f"3a/h3-large-by-{by}",
@@ -127,5 +133,6 @@ def _three(by: str, small: Where, medium: Where, large: Where) -> list[Claim]:
             f"an advantage above zero that is at most {MARGIN:g} points below that at medium",
             partial(advantage.kept, large=at_large, medium=at_medium),
             _both("poh", "stack", f" {said_medium} and {said_large}"),
+            figure=FIGURE,
         ),
     ]

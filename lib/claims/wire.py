@@ -42,6 +42,7 @@ def _claim(scale: Scale, name: str, text: str, expected: str, test: Test, needs:
         partial(test, scale=scale, **given),
         f"{needs} on {scale.about}",
         every_run=scale is PLAN,
+        figure="4b_frontier" if name.startswith(("beats", "noise")) else "4b_bytes",
     )
 
 
@@ -125,4 +126,5 @@ def _plan_size() -> Claim:
         findings.plan_size,
         "a run with the exact sizes of the plan's own messages",
         every_run=True,
+        figure="4b_geometry",
     )

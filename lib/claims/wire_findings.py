@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from lib.claims import Finding
-from lib.claims.bridge_select import STABLE, Scale, shared
-from lib.claims.bridge_tests import MARGIN, counted, crossed, finding, minus
+from lib.claims.bridge_select import STABLE, Scale, marks, shared
+from lib.claims.bridge_tests import MARGIN, crossed, finding, minus
+from lib.claims.exact import counted
 from lib.figures import wire
 
 PLANNED = ("fp16", "int8", "int6", "int4")  # the codecs of the plan
@@ -43,7 +44,8 @@ def no_lower(
     low, high = mean.interval()
     about: dict[str, Any] = {"statistic": statistic, "unit": unit, "remark": remark}
     found = finding(values, source, more, mean.below(bound), **about)
-    return replace(found, low=low, high=high, spread=max(found.spread, least * np.sqrt(len(values))))
+    spread = max(found.spread, least * np.sqrt(len(values)))
+    return replace(found, low=low, high=high, spread=spread, errors=(*found.errors, (least, np.inf, 0.0)))
 
 
 def bridges(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
@@ -71,7 +73,7 @@ def answers(part: pd.DataFrame, codec: str, scales: str | None = None) -> pd.Dat
     same = part[part.codec == codec]
     same = wire.finest(same) if scales is None else same[same.scales == scales]
     same = same.drop_duplicates("seed", keep="last")
-    return pd.DataFrame([[int(mark) for mark in text] for text in same.correct], index=same.seed.to_numpy())
+    return marks(same.correct, same.seed.to_numpy())
 
 
 def codec_kept(rows: pd.DataFrame, scale: Scale, codec: str) -> Finding | None:
@@ -108,7 +110,7 @@ def compression(rows: pd.DataFrame, scale: Scale, coders: Sequence[str]) -> Find
     small = [frame for frame, ratio in ratios.items() if ratio >= SMALLER]
     if not small:
         about = ("bytes of the text over those of the smallest frame", "×", f"{remark} No accuracy enters.")
-        return counted(max(ratios.values()), False, own, *about)
+        return counted(max(ratios.values()), False, *about, source=own)
     return _any([_kept(own, *frame, remark=remark) for frame in small])
 
 
@@ -127,7 +129,7 @@ def beats(rows: pd.DataFrame, scale: Scale, coders: Sequence[str]) -> Finding | 
     smaller = table[table.coded_bytes < text].drop_duplicates(wire.BRIDGE)
     if smaller.empty:
         about = ("bytes of the text over those of the smallest frame", "×", f"{remark} No accuracy enters.")
-        return counted(text / least, False, part, *about)
+        return counted(text / least, False, *about, source=part)
     return _any([_accurate(part, frame, remark) for _, frame in smaller.iterrows()])
 
 
@@ -149,8 +151,9 @@ def _any(tests: Sequence[Finding | None]) -> Finding | None:
         return None
     able = [test for test in known if test.n >= test.enough]
     best = min(able or known, key=lambda test: (test.p_supports, -test.estimate))
-    supports = min(1.0, max(1, len(able)) * best.p_supports)
-    return replace(best, p_supports=supports, p_refutes=max(test.p_refutes for test in known))
+    looks = max(1, len(able))
+    against = max(test.p_refutes for test in known)
+    return replace(best, p_supports=min(1.0, looks * best.p_supports), p_refutes=against, looks=looks)
 
 
 def _text(rows: pd.DataFrame, part: pd.DataFrame, coders: Sequence[str]) -> float | None:
@@ -245,7 +248,7 @@ def plan_size(rows: pd.DataFrame) -> Finding | None:
     )
     remark = f"A prompt has {least.prompt_bytes:,.0f} bytes ({least.prompt_source}). Smallest and largest: {said}."
     about = "bytes of the mean prompt over those of the smallest of the plan's frames"
-    return counted(float(ratios.max()), bool(ratios.max() >= SMALLER), part, about, "×", remark)
+    return counted(float(ratios.max()), bool(ratios.max() >= SMALLER), about, "×", remark, source=part)
 
 
 def _frame(part: pd.DataFrame) -> str:

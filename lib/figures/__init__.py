@@ -1,9 +1,9 @@
-"""Figures from tables. One module per experiment; nothing here loads a model or looks for a run.
+"""Figures and tables from rows. One idea per module; nothing here loads a model or looks for a run.
 
 A module of this package with a `FIGURES` dictionary adds figures: name -> function, together with the `EXPERIMENT`
 whose measurement rows the functions take. Each is pure: `draw(rows, missing) -> Drawn`, where `missing` names the
-grid cells that have no finished run and is written on the figure. `python -m lib.figures` finds runs, draws and
-saves.
+grid cells that have no finished run and is written on the figure. `TABLES` adds tables in the same way, of functions
+`(rows, missing) -> Tabled`. `python -m lib.figures` finds runs, makes all of them and saves them (`lib.paper`).
 """
 
 from __future__ import annotations
@@ -37,13 +37,22 @@ class Drawn:
     copies: Sequence[str] = ()
 
 
+@dataclass
+class Tabled:
+    """A table as it is read, one paragraph that says what it shows, and what came out, in numbers of the rows."""
+
+    data: pd.DataFrame
+    caption: str
+    reading: str
+
+
 @dataclass(frozen=True)
 class Spec:
-    """A figure that can be drawn from an experiment's rows."""
+    """A figure or table that can be made from an experiment's rows."""
 
     name: str
     experiment: str
-    draw: Callable[[pd.DataFrame, Sequence[str]], Drawn]
+    draw: Callable[[pd.DataFrame, Sequence[str]], Drawn | Tabled]
 
 
 def show(draw: Callable[[pd.DataFrame], Drawn], table: pd.DataFrame) -> Figure | None:
@@ -56,10 +65,10 @@ def show(draw: Callable[[pd.DataFrame], Drawn], table: pd.DataFrame) -> Figure |
 
 
 def specs() -> dict[str, Spec]:
-    """Every figure of the package by name."""
+    """Every figure and table of the package by name."""
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
     return {
         name: Spec(name, module.EXPERIMENT, draw)
         for module in modules
-        for name, draw in getattr(module, "FIGURES", {}).items()
+        for name, draw in (getattr(module, "FIGURES", {}) | getattr(module, "TABLES", {})).items()
     }

@@ -34,7 +34,7 @@ def controls(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """A dot with its interval per arm, a panel per task; bridges of other kinds stand below the bridged arm."""
     part = bridge.arms(rows)
     shown = bridge.tasks(part)
-    table = pd.concat([_table(part[part.task == task]) for task in shown], ignore_index=True)
+    table = accuracies(part)
     names = _names(table)
     figure, axes = style.new(style.TEXT, ROW * len(names) + 1.35, len(shown), sharey=True)
     for ax, task in zip(axes, shown, strict=True):
@@ -51,7 +51,12 @@ def controls(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
 FIGURES = {"4a_controls": controls}
 
 
-def _table(part: pd.DataFrame) -> pd.DataFrame:
+def accuracies(part: pd.DataFrame) -> pd.DataFrame:
+    """Arms of every task, of rows as `bridge.arms` has them; columns of `_of_task`."""
+    return pd.concat([_of_task(part[part.task == task]) for task in bridge.tasks(part)], ignore_index=True)
+
+
+def _of_task(part: pd.DataFrame) -> pd.DataFrame:
     """Arms of one task: task, arm, kind (of bridges of other kinds), label, hygiene, estimate, low, high, seeds, items.
 
     All decoded as the reference is; messages with the checkpoint that it keeps.

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from lib.figures import Drawn, Undrawable, style
+from lib.figures import Drawn, Undrawable, scaling, style
 from lib.metrics import predictions
 
 EXPERIMENT = "bench/growth"
@@ -29,7 +29,7 @@ def growth(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     """
     table = medians(_drawable(rows))
     figure, axes = style.new(style.TEXT, 3.2, columns=len(AXES), sharey=True)
-    looks, lost = style.arm_styles(sorted(set(rows.arm))), skipped(rows)
+    looks, lost = scaling.looks(set(rows.arm)), skipped(rows)
     for ax, axis in zip(axes, AXES, strict=True):
         _panel(ax, table[table.axis == axis], looks)
         ax.set(xscale="log", yscale="log", xlabel=AXES[axis])

@@ -62,7 +62,8 @@ def _curves(ax: Axes, part: pd.DataFrame) -> None:
 
 
 def _name(ax: Axes, point: tuple[float, float], name: str, colour: tuple[float, ...]) -> None:
-    ax.annotate(name, point, (6, -3), textcoords="offset points", color=colour, fontsize=6.5, va="top")
+    place = {"textcoords": "offset points", "va": "top", "path_effects": style.HALO}
+    ax.annotate(name, point, (6, -3), color=colour, fontsize=6.5, **place)
 
 
 def _clock(ax: Axes, clock: pd.DataFrame, timed: pd.DataFrame) -> None:

@@ -21,17 +21,23 @@ def refining(
     open: np.ndarray, goal: int, start: int, next_steps: np.ndarray, policies: np.ndarray, titles: Sequence[str]
 ) -> Figure:
     """One maze (open, next_steps: uint8 [N]) under policies [P, N]: arrows, wrong ones crossed, and the walk."""
-    side = int(len(open) ** 0.5)
     figure, axes = style.new(PANEL * len(policies), PANEL + 0.25, columns=len(policies))
     for ax, policy, title in zip(axes, policies, titles, strict=True):
-        _walls(ax, open, side)
-        _arrows(ax, policy, next_steps, goal, side)
-        path = np.array(mazes.path(policy, open, start, goal))
-        ax.plot(path % side, path // side, color="0.6", lw=3, zorder=1, solid_capstyle="round")
-        ax.plot(start % side, start // side, "o", color="0.2", ms=5, zorder=3)
-        ax.plot(goal % side, goal // side, "*", color="#de8f05", ms=9, zorder=3)
-        ax.set_title(f"{title}: {'solved' if path[-1] == goal else 'lost'}", fontsize=7)
+        solved = panel(ax, open, goal, start, next_steps, policy)
+        ax.set_title(f"{title}: {'solved' if solved else 'lost'}", fontsize=7)
     return figure
+
+
+def panel(ax: Axes, open: np.ndarray, goal: int, start: int, next_steps: np.ndarray, policy: np.ndarray) -> bool:
+    """Draw one maze under one policy, arguments as for `refining`; whether its walk arrives."""
+    side = int(len(open) ** 0.5)
+    _walls(ax, open, side)
+    _arrows(ax, policy, next_steps, goal, side)
+    path = np.array(mazes.path(policy, open, start, goal))
+    ax.plot(path % side, path // side, color="0.6", lw=3, zorder=1, solid_capstyle="round")
+    ax.plot(start % side, start // side, "o", color="0.2", ms=5, zorder=3)
+    ax.plot(goal % side, goal // side, "*", color="#de8f05", ms=9, zorder=3)
+    return bool(path[-1] == goal)
 
 
 def _walls(ax: Axes, open: np.ndarray, side: int) -> None:

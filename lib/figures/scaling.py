@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,11 @@ EXPECTED = pd.DataFrame(
     [(0.49e9, 1.8, 2.2), (1.54e9, 2.0, 2.5), (3.09e9, 2.2, 2.8), (7.62e9, 2.5, 3.2)],
     columns=["parameters", "low", "high"],
 )
-# Drawn as lines against size, which cannot hold every arm; the plotted data has them all.
-LINES = ("hf_sequential", "hf", "batched", "bifurcated", "eab_sequential", "eab", "tree")
+# Lines against size cannot hold every arm: these, and EAB at further thresholds, are in the plotted data alone.
+NOT_LINES = ("tree_multinomial", "arithmetic")
+# Fixes the looks of the arms, the same in every figure of 1a3; others follow by name.
+ARMS = ("batched", "bifurcated", "eab", "eab_sequential", "hf", "tree")
+ARMS += ("hf_sequential", "arithmetic", "naive", "tree_multinomial")
 PROTOCOLS = {"fixed": "fixed N", "matched": "N set by EAB"}
 
 
@@ -31,9 +34,9 @@ def speedup(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table = stats.summarise(pairs)
     slopes = pd.DataFrame(_slopes(pairs))
     figure, axes = style.new(style.TEXT, 3.5, columns=2, sharey=True)
-    looks = style.arm_styles(sorted(set(table.arm) & set(LINES)))
+    lines = looks(_lined(table))
     for ax, protocol in zip(axes, PROTOCOLS, strict=True):
-        _lines(ax, table[table.protocol == protocol], looks, _slope_labels(slopes, protocol))
+        _lines(ax, table[table.protocol == protocol], lines, _slope_labels(slopes, protocol))
         _expected_band(ax)
         ax.axhline(1, color="0.6", lw=0.6, zorder=0)
         ax.set(xscale="log", yscale="log", title=_title(protocol, rows), xlabel="model size (parameters, log scale)")
@@ -52,7 +55,7 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     pairs = stats.against(rows)
     table = stats.summarise(pairs[(pairs.arm != "naive") & (pairs.protocol == "fixed")], "saved")
     figure, (ax,) = style.new(style.COLUMN, 3.2)
-    _lines(ax, table, style.arm_styles(sorted(set(table.arm) & set(LINES))), {})
+    _lines(ax, table, looks(_lined(table)), {})
     ax.axhline(0, color="0.6", lw=0.6, zorder=0)
     ax.set(
         xscale="log",
@@ -75,10 +78,23 @@ def time_saved(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
 FIGURES = {"1a3_speedup": speedup, "1a3_time_saved": time_saved}
 
 
-def _lines(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, object]], labels: dict[str, str]) -> None:
+def looks(arms: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Colour and marker of each arm, in the order of `ARMS`; eab@0.1 looks like eab."""
+    plain = {arm: arm.partition("@")[0] for arm in arms}
+    order = [*ARMS, *sorted(set(plain.values()) - set(ARMS))]
+    styles = style.arm_styles(order)
+    return {arm: styles[plain[arm]] for arm in sorted(plain, key=lambda arm: (order.index(plain[arm]), arm))}
+
+
+def _lined(table: pd.DataFrame) -> list[str]:
+    """The arms that have a line of their own."""
+    return sorted(arm for arm in set(table.arm) - set(NOT_LINES) if "@" not in arm)
+
+
+def _lines(ax: Axes, table: pd.DataFrame, lines: dict[str, dict[str, object]], labels: dict[str, str]) -> None:
     """One line per arm through the medians, with its interval as a band."""
-    for arm in (arm for arm in looks if arm in set(table.arm)):
-        part, look = table[table.arm == arm].sort_values("parameters"), looks[arm]
+    for arm, look in ((arm, look) for arm, look in lines.items() if arm in set(table.arm)):
+        part = table[table.arm == arm].sort_values("parameters")
         ax.plot(part.parameters, part.estimate, ms=3.5, lw=1, label=labels.get(arm, arm), **look)
         known = part[part.n >= stats.ENOUGH]
         ax.fill_between(known.parameters, known.low, known.high, color=look["color"], alpha=0.18, lw=0)
@@ -160,7 +176,7 @@ def setting(rows: pd.DataFrame) -> str:
 
 
 def _left_out(table: pd.DataFrame) -> str:
-    names = sorted(set(table.arm) - set(LINES))
+    names = sorted(set(table.arm) - set(_lined(table)))
     return f"In the plotted data only: {', '.join(names)}. " if names else ""
 
 

@@ -31,7 +31,7 @@ def size(rows: pd.DataFrame, missing: Sequence[str] = ()) -> Drawn:
     table = slopes(measured)
     curves = stats.summarise(measured).merge(predicted[["model", "arm", "predicted"]], on=["model", "arm"])
     arms = sorted(set(measured.arm))
-    looks = style.arm_styles(arms)
+    looks = scaling.looks(arms)
     figure, (left, right) = style.new(style.TEXT, 0.17 * len(arms) + 1.5, columns=2, width_ratios=(1.15, 1))
     _slopes_panel(left, table, arms, looks)
     _curves_panel(right, curves, looks)

@@ -7,16 +7,19 @@ from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from lib.figures import Drawn
+from lib.figures import Drawn, Tabled
 
 COLUMN, TEXT = 3.25, 6.75  # inches: a column and the full width of a two-column page
 MARKERS = "osD^vP*Xph"
+HALO = [withStroke(linewidth=1.5, foreground="white")]  # path effect of a text that may stand on lines
 
 
 def new(width: float, height: float, columns: int = 1, rows: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
@@ -99,22 +102,53 @@ def times_ticks(ax: Axes, axis: str = "y") -> None:
     scale.set_minor_formatter(NullFormatter())
 
 
-def save(drawn: Drawn, name: str, folder: Path, source: str) -> list[Path]:
-    """Write name.pdf, .png, .csv and .txt into `folder`, then the figure's own files and the copies of its PNG; the
-    same input gives the same bytes. Closes the figure.
+def save(made: Drawn | Tabled, name: str, folder: Path, source: str) -> list[Path]:
+    """Write a figure's name.pdf, .png, .csv and .txt into `folder`, its own files and the copies of its PNG; or a
+    table's name.md and .csv. The same input gives the same bytes. Closes the figure.
 
-    `source` (commit and run folders) goes into the metadata of the PDF and PNG and under the caption.
+    `source` (commit and run folders) goes into the metadata of the PDF and PNG, under the caption, and under the table.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    targets = [folder / f"{name}.{ending}" for ending in ("pdf", "png", "csv", "txt")]
-    drawn.figure.savefig(
-        targets[0], metadata={"Title": name, "Keywords": source, "CreationDate": None, "ModDate": None}
-    )
-    drawn.figure.savefig(targets[1], dpi=300, metadata={"Title": name, "Description": source, "Software": None})
-    drawn.data.to_csv(targets[2], index=False)
-    targets[3].write_text(f"{drawn.caption}\n\n{source}\n", encoding="utf-8")
+    return (_save_table if isinstance(made, Tabled) else _save_figure)(made, folder / name, source)
+
+
+def _save_figure(drawn: Drawn, stem: Path, source: str) -> list[Path]:
+    pdf, png, csv, txt = targets = [stem.with_name(f"{stem.name}.{ending}") for ending in ("pdf", "png", "csv", "txt")]
+    drawn.figure.savefig(png, dpi=300, metadata={"Title": stem.name, "Description": source, "Software": None})
+    drawn.figure.set_layout_engine("none")  # the layout is done, and takes longer than the drawing
+    drawn.figure.savefig(pdf, metadata={"Title": stem.name, "Keywords": source, "CreationDate": None, "ModDate": None})
+    drawn.data.to_csv(csv, index=False)
+    txt.write_text(f"{drawn.caption}\n\n{source}\n", encoding="utf-8")
     mpl.pyplot.close(drawn.figure)
-    return [*targets, *_beside(drawn, targets[1])]
+    return [*targets, *_beside(drawn, png)]
+
+
+def _save_table(table: Tabled, stem: Path, source: str) -> list[Path]:
+    md, csv = stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.csv")
+    table.data.to_csv(csv, index=False)
+    parts = [table.caption, markdown(table.data), table.reading, f"*{source}*"]
+    md.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return [md, csv]
+
+
+def markdown(data: pd.DataFrame) -> str:
+    """A table in Markdown, numbers to the right and in four digits; what is not known is empty."""
+    rule = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in data.dtypes]
+    lines = [[_cell(value) for value in row] for row in data.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (data.columns, rule, *lines))
+
+
+def _cell(value: object) -> str:
+    if pd.isna(value):
+        return ""
+    if isinstance(value, float):  # numpy's too
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
+def said(estimate: float, low: float, high: float, form: str = ".1f") -> str:
+    """An estimate with its 95 % interval, where it has one, for a sentence."""
+    return f"{estimate:{form}}" + ("" if np.isnan(low) else f" ({low:{form}} to {high:{form}})")
 
 
 def _beside(drawn: Drawn, png: Path) -> list[Path]:

@@ -97,6 +97,7 @@ def _codec_names(ax: Axes, reference: pd.DataFrame) -> None:
     for _, same in reference.groupby("frame_bytes"):
         lowest = same.loc[same.estimate.idxmin()]
         place = {"xytext": (3, -5), "textcoords": "offset points", "ha": "left", "va": "top"}
+        place |= {"path_effects": style.HALO, "zorder": 5}
         ax.annotate("\n".join(same.codec), (lowest.frame_bytes, min(lowest.low, lowest.estimate)), fontsize=6, **place)
 
 

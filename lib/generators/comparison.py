@@ -4,12 +4,12 @@ random order.
 Two protocols, side by side:
 - `fixed`: every arm is asked for the same N. This is the primary one: nobody's behaviour chooses the workload.
 - `matched`: the original's. EAB runs first with its natural number of samples, untimed; that number is what the
-  others are asked for.
+  others are asked for: `naive`, which the original compared with, and `batched`, which a practitioner would.
 
 The untimed EAB pass also warms the model up for the prompt. All timed passes of a prompt are then shuffled, so that
 a machine that slows down slows every arm alike. Slow arms (one forward per sample and step) are timed once however
 many repeats: a long pass averages over its own steps. Where EAB's own number happens to be N, one pass serves both
-protocols.
+protocols, and one of `naive` always does: its samples come one after another, so the larger number holds the smaller.
 
 An arm is the name of a generator, or `eab@0.1` for EAB at another threshold (fixed protocol only: it would need an
 N of its own).
@@ -27,23 +27,25 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from lib import generators
+from lib.generators import naive
 from lib.generators.common import Output, SamplingParams
 
 PROTOCOLS = ("fixed", "matched")
 SLOW_ARMS = ("naive", "hf_sequential", "eab_sequential")  # one forward per sample and step: timed once
-FIXED_ONLY = ("hf_sequential",)  # shown beside `naive` for its overhead per call, which no choice of N changes
+MATCHED = ("naive", "batched", "eab", "eab_sequential")  # arms of the `matched` protocol
 BRANCHING_ARMS = ("eab", "eab_sequential")  # can choose their own number of samples
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One timed pass of one arm on one prompt."""
+    """One timed pass of one arm on one prompt, or the first samples of one."""
 
     prompt: int
     arm: str
     protocols: tuple[str, ...]
     repeat: int = 0
     num_samples: int | None = None  # None: EAB's own number
+    within: tuple[Trial, ...] = ()  # smaller ones that this pass is the measurement of, too
     order: int = 0  # place among the timed passes of its prompt
     output: Output | None = None
 
@@ -111,6 +113,8 @@ def trials(
                     run_arm(job.arm, model, [prompt], law, [_seed(seed, i)])
                 output = run_arm(job.arm, model, [prompt], law, [_seed(seed, i)])[0]
                 bar.update()
+                for part in job.within:
+                    yield replace(part, order=order, output=naive.first(output, part.num_samples))
                 yield replace(job, order=order, output=output)
 
 
@@ -136,12 +140,17 @@ def _plan(
     for arm in arms:
         own = None if arm in BRANCHING_ARMS else natural
         asked = {"fixed": fixed}
-        if "@" not in arm and arm not in FIXED_ONLY:
+        if arm in MATCHED:
             asked["matched"] = fixed if natural == fixed else own
         passes = 1 if arm.split("@")[0] in SLOW_ARMS else repeats
-        for n in dict.fromkeys(asked[p] for p in protocols if p in asked):
-            names = tuple(p for p in protocols if p in asked and asked[p] == n)
-            jobs += [Trial(prompt, arm, names, r, n) for r in range(passes)]
+        numbers = dict.fromkeys(asked[p] for p in protocols if p in asked)
+        names = {n: tuple(p for p in protocols if p in asked and asked[p] == n) for n in numbers}
+        if arm == "naive":
+            most, *fewer = sorted(numbers, reverse=True)
+            within = tuple(Trial(prompt, arm, names[n], num_samples=n) for n in fewer)
+            jobs.append(Trial(prompt, arm, names[most], num_samples=most, within=within))
+        else:
+            jobs += [Trial(prompt, arm, names[n], r, n) for n in numbers for r in range(passes)]
     return jobs
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,11 @@ class CostMeter:
         """The same for KV memory that is no transformers cache: `held` bytes at its fullest, `kept` of them live on."""
         self.cost.kv_bytes_peak = max(self.cost.kv_bytes_peak, held)
         self.cost.kv_bytes += held - kept
+
+    def lap(self) -> Cost:
+        """What has been spent so far, seconds too; the peak of memory is known at the end alone."""
+        self._synchronise()
+        return replace(self.cost, wall_s=time.perf_counter() - self._start)
 
     def count_forward(self, tokens: int, query_key_pairs: int) -> None:
         """Report a decode forward that went past the hooks, with logits of all its tokens: a compiled one."""

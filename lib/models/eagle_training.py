@@ -96,13 +96,23 @@ def path(name: str, inputs: Inputs = "both", position: int = 0) -> Path:
     Raises:
         ValueError: for a name that is not on the ladder, or other inputs.
     """
+    label, key = _label_and_key(name, inputs)
+    target = ladder.path(name, position)
+    return cache.get("eagle", label, key, lambda place: _build(place, target, label, inputs, position))
+
+
+def folder(name: str, inputs: Inputs = "both") -> Path:
+    """Where the head of a ladder model is, or would be, cached; trains nothing. ValueError as for `path`."""
+    return cache.folder("eagle", *_label_and_key(name, inputs))
+
+
+def _label_and_key(name: str, inputs: Inputs) -> tuple[str, str]:
+    """What a head is called in the cache, and a hash of everything its weights depend on."""
     if inputs not in get_args(Inputs):
         raise ValueError(f"inputs is {inputs!r}: an EAGLE head reads one of {', '.join(get_args(Inputs))}.")
-    target = ladder.path(name, position)
-    facts = {"target": target.name, "inputs": inputs, "recipe": asdict(RECIPE), "torch": torch.__version__}
+    facts = {"target": ladder.folder(name).name, "inputs": inputs, "recipe": asdict(RECIPE), "torch": torch.__version__}
     key = cache.key_of(facts | {"source": cache.source_hash(SOURCES)})
-    label = name if inputs == "both" else f"{name}-{inputs}"
-    return cache.get("eagle", label, key, lambda place: _build(place, target, label, inputs, position))
+    return name if inputs == "both" else f"{name}-{inputs}", key
 
 
 def training_of(place: Path) -> dict:

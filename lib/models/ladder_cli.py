@@ -1,4 +1,4 @@
-"""Train models ahead of time, side by side: `python -m lib.models.ladder [NAMES...] [--heads] [--jobs N]`.
+"""Train models ahead of time, side by side: `python -m lib.models.ladder [NAMES...] [--head NAME]... [--jobs N]`.
 
 A name is a rung of the ladder, alone or with a skill, or a model of the bridge study's pair.
 
@@ -39,11 +39,11 @@ def seconds(name: str) -> float:
     return skills.SKILLS[skill].seconds if skill else ladder.RUNGS[rung].seconds
 
 
-def plan(names: Sequence[str], jobs: int, heads: bool = False) -> list[list[str]]:
+def plan(names: Sequence[str], jobs: int, heads: Sequence[str] = ()) -> list[list[str]]:
     """Names by process, the longest first to whoever has least to do; a rung stays together with its skills."""
 
     def load(group: Sequence[str]) -> float:
-        return sum(seconds(name) + HEAD_SECONDS * (heads and name in names) for name in group)
+        return sum(seconds(name) + HEAD_SECONDS * (name in heads) for name in group)
 
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: "+" in name):
@@ -58,17 +58,18 @@ def plan(names: Sequence[str], jobs: int, heads: bool = False) -> list[list[str]
     return [share for _, share in loads]
 
 
-def train_all(names: Sequence[str], jobs: int = 2, heads: bool = False) -> None:
-    """Train what is not cached yet in `jobs` processes of one thread each; with `heads`, an EAGLE head for each too.
+def train_all(names: Sequence[str], jobs: int = 2, heads: Sequence[str] = ()) -> None:
+    """Train what is not cached yet in `jobs` processes of one thread each, and an EAGLE head for each name of `heads`.
 
     Raises:
         RuntimeError: when a process failed (its traceback is on stderr).
     """
-    missing = [name for name in names if heads or not trainer(name).folder(name).exists()]
+    heads = [name for name in heads if not eagle_training.folder(name).exists()]
+    missing = [name for name in names if name in heads or not trainer(name).folder(name).exists()]
     context = multiprocessing.get_context("spawn")
     lock = context.RLock()  # so that progress bars of several processes keep to their lines
     processes = [
-        context.Process(target=_work, args=(share, names if heads else (), position, lock))
+        context.Process(target=_work, args=(share, heads, position, lock))
         for position, share in enumerate(plan(missing, jobs, heads) if missing else [])
     ]
     environment = dict(os.environ)
@@ -129,7 +130,9 @@ def main(
         list[str] | None,
         typer.Argument(help="Rungs, alone or with a skill (ladder-1m+arithmetic), or bridge-source, ..."),
     ] = None,
-    heads: Annotated[bool, typer.Option("--heads", help="Train an EAGLE head for each model named, too.")] = False,
+    head: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Train this rung and an EAGLE head for it; repeats.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 2,
 ) -> None:
     """Train models that are not cached yet, and print what they reached.
@@ -137,11 +140,13 @@ def main(
     Without names: the four quick rungs, about three minutes on two quiet cores. Models are kept in the user's cache
     folder (or in RECOUNT_CACHE) and are trained again only when their recipe, their text or torch changes.
     """
-    wanted = names or ladder.QUICK
+    heads = head or []
+    for name in heads:
+        if trainer(name) is bridge_pair:
+            raise ValueError(f"{name} has no EAGLE head, only rungs of the ladder do: give it without --head.")
+    wanted = list(dict.fromkeys([*(names or []), *heads])) or ladder.QUICK
     for name in wanted:
         trainer(name).folder(name)
-        if heads and trainer(name) is bridge_pair:
-            raise ValueError(f"{name} has no EAGLE head, only rungs of the ladder do: train it without --heads.")
     try:
         train_all(wanted, jobs, heads)
         print(table(wanted))

@@ -12,11 +12,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lib.params.base import NOT_HASHED, ParameterError, Params, nearest
+from lib.params.base import NOT_HASHED, ParameterError, Params, Typed, nearest
 from lib.params.bridge import Bridge
 from lib.params.inference import Inference
 from lib.params.mazes import PohScaling
@@ -36,8 +36,10 @@ __all__ = [
     "Scaling",
     "SpecDec",
     "Sweep",
+    "Typed",
     "Wire",
     "check_names",
+    "checked",
     "config_hash",
     "nearest",
     "own_names",
@@ -46,6 +48,8 @@ __all__ = [
     "split_arm",
     "stored_hash",
 ]
+
+T = TypeVar("T", bound=Typed)
 
 EXPERIMENTS: dict[str, type[Params]] = {
     "1a3_scaling": Scaling,
@@ -73,10 +77,7 @@ def schema(experiment: str) -> type[Params]:
 
 def check_names(experiment: str, names: Iterable[str]) -> None:
     """Raise ParameterError for the first name that is not a parameter of the experiment, nor an alias of one."""
-    known = [*schema(experiment).model_fields, *schema(experiment).ALIASES]
-    for name in names:
-        if name not in known:
-            raise ParameterError(f"{experiment} has no parameter {name!r}; {nearest(str(name), known)}")
+    _check_names(experiment, schema(experiment), names)
 
 
 def resolve(experiment: str, raw: Mapping[str, Any]) -> Params:
@@ -84,19 +85,34 @@ def resolve(experiment: str, raw: Mapping[str, Any]) -> Params:
 
     Raises ParameterError, one sentence, for an unknown experiment or name, a wrong type or a value out of range.
     """
-    cls = schema(experiment)
-    check_names(experiment, raw)
-    for name, value in raw.items():
-        _check_text(name, value)
-    try:
-        return cls.model_validate(own_names(experiment, raw))
-    except ValidationError as error:
-        raise ParameterError(_sentence(cls, error)) from None
+    return checked(experiment, schema(experiment), raw)
 
 
 def own_names(experiment: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with aliases replaced by the parameters they mean; ParameterError where both are given and differ."""
-    aliases = schema(experiment).ALIASES
+    return _own_names(schema(experiment), raw)
+
+
+def checked(owner: str, cls: type[T], raw: Mapping[str, Any]) -> T:
+    """`resolve` for the parameters `cls` of `owner`, whose name an error says."""
+    _check_names(owner, cls, raw)
+    for name, value in raw.items():
+        _check_text(name, value)
+    try:
+        return cls.model_validate(_own_names(cls, raw))
+    except ValidationError as error:
+        raise ParameterError(_sentence(cls, error)) from None
+
+
+def _check_names(owner: str, cls: type[Typed], names: Iterable[str]) -> None:
+    known = [*cls.model_fields, *cls.ALIASES]
+    for name in names:
+        if name not in known:
+            raise ParameterError(f"{owner} has no parameter {name!r}; {nearest(str(name), known)}")
+
+
+def _own_names(cls: type[Typed], raw: Mapping[str, Any]) -> dict[str, Any]:
+    aliases = cls.ALIASES
     values = {name: value for name, value in raw.items() if name not in aliases}
     for alias, name in ((a, n) for a, n in aliases.items() if a in raw):
         if name in values and values[name] != raw[alias]:
@@ -126,7 +142,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _sentence(cls: type[Params], error: ValidationError) -> str:
+def _sentence(cls: type[Typed], error: ValidationError) -> str:
     """The first complaint of pydantic as one sentence with the parameter, the value and what to type."""
     first = error.errors()[0]
     if first["type"] == "value_error":  # raised by our own validators, already a sentence

@@ -16,6 +16,10 @@ NOT_HASHED = frozenset({"label", "preset", "run_dir", "runs_dir"})  # where a re
 class ParameterError(ValueError):
     """A parameter that cannot be used; the message is one sentence for the person who typed it."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows for it: the sentence alone, for the mistake is in the parameters cell and not in `lib`."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that helps someone who typed `name`: the nearest of the known names, or what there is to choose from."""
@@ -53,13 +57,18 @@ def different(seeds: list[int]) -> list[int]:
     return seeds
 
 
-class Params(BaseModel):
-    """What every experiment shares; the experiment's own parameters are added by a subclass."""
+class Typed(BaseModel):
+    """Parameters of any notebook: each of its own type, and none that is not there."""
 
     ALIASES: ClassVar[dict[str, str]] = {}  # other names that users may type, and the parameters they mean
-    REPLACES: ClassVar[dict[str, str]] = {}  # a parameter, and the one whose say it takes away when it is set anew
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=False)
+
+
+class Params(Typed):
+    """What every experiment shares; the experiment's own parameters are added by a subclass."""
+
+    REPLACES: ClassVar[dict[str, str]] = {}  # a parameter, and the one whose say it takes away when it is set anew
 
     seed: int = Field(0, ge=0, description="seed of prompts, sampling and the order of timed passes")
     label: str = Field("", description="first part of the run folder's name; empty = the model's name")

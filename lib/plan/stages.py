@@ -133,4 +133,4 @@ def check(plan: Plan, options: Options) -> list[list[Task]]:
 def _check_ray(address: str) -> None:
     on_ray.check_form(address)
     if importlib.util.find_spec("ray") is None:
-        raise ParameterError("Ray is not installed; type pip install -e '.[ray]', or leave --ray out.")
+        raise ParameterError(on_ray.NOT_INSTALLED)

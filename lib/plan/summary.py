@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from lib import paths, runs
-from lib.claims import Verdict
+from lib.claims import VERDICTS, Verdict
 from lib.claims import __main__ as ledger
 from lib.params import config_hash
 from lib.plan.running import MISTAKE, Result
@@ -19,7 +19,6 @@ from lib.plan.stages import Options, Plan, Stage
 from lib.sweep import planning
 from lib.sweep.planning import Task, spell
 
-VERDICTS = ("supported", "not supported", "inconclusive", "not run")
 Cells = Sequence[Sequence[Task]]  # of each stage
 
 

@@ -8,7 +8,7 @@ left out. `python -m lib.runs` carries runs from one machine to another (`archiv
 """
 
 from lib.runs.folder import RECORDS, SCHEMA, RunWarning, StorageError, experiment_folder
-from lib.runs.reading import Finished, complete_with, finished, load, summaries
+from lib.runs.reading import Finished, complete_with, finished, load, rows, summaries
 from lib.runs.writing import NOT_PARAMETERS, Run, open_run, prepare
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "load",
     "open_run",
     "prepare",
+    "rows",
     "summaries",
 ]

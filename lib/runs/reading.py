@@ -74,20 +74,25 @@ def complete_with(experiment: str, config_hash: str, runs_dir: str | Path | None
 
 
 def load(experiment: str, runs_dir: str | Path | None = None) -> "pd.DataFrame":
-    """Every measurement row of the finished runs, one configuration once.
+    """Every measurement row of the finished runs, one configuration once; columns as in `rows`."""
+    return rows(experiment, finished(experiment, runs_dir))
+
+
+def rows(experiment: str, done: Iterable[Finished]) -> "pd.DataFrame":
+    """Every measurement row of these runs.
 
     Columns: `run` (folder name), `stale`, the parameters, and what the row holds; a row's own value wins over the
     parameter of the same name (an arm with a threshold of its own, say).
     """
     table = []
-    for run in finished(experiment, runs_dir):
+    for run in done:
         try:
-            rows = run.rows()
+            own = run.rows()
         except Damaged as problem:
             _warn(run.dir, problem)
             continue
         about = {"run": run.dir.name, "stale": run.stale, **run.config}
-        table += [about | row for row in rows]
+        table += [about | row for row in own]
     return _frame(experiment, table)
 
 

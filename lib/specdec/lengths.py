@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from lib.data import benchmark
+from lib.generators.speculative.common import Response
 from lib.generators.speculative.decode import TorchArm
 from lib.generators.speculative.ragged_cache import RaggedCache, own_attention, seen
 from lib.specdec.arms import drafter
@@ -68,29 +69,39 @@ def verify_curve(target: Target, context: int) -> dict[int, float]:
 
 
 def _by_length(target: Target, prompts: list[list[int]]) -> Iterator[dict[str, Any]]:
-    """The method at each number of drafted tokens: seconds to draft them, and the measured speedup."""
-    decoding = target.decoding
-    base = TorchArm(target.lm.model, drafter(target, target.speculation("baseline"), decoding), decoding)
-    order = random.Random(target.params.seed)
-    for k in tqdm(DRAFTED, desc="drafted tokens", unit="length"):
-        speculation = target.speculation(target.params.method, num_speculative_tokens=k)
-        arm = TorchArm(target.lm.model, drafter(target, speculation, decoding), decoding)
+    """The method at each number of drafted tokens: seconds to draft them, and the measured speedup.
+
+    Every prompt is answered once by the baseline and once at every length, in random order.
+    """
+    base = _arm(target, "baseline")
+    arms = {k: _arm(target, target.params.method, num_speculative_tokens=k) for k in DRAFTED}
+    for arm in arms.values():
         arm.run(prompts[:1], [0])
-        ratios, draft_s, steps, kept = [], 0.0, 0, 0
-        for i, prompt in enumerate(prompts):
-            sides = order.sample((base, arm), 2)
-            answers = {side: side.run([prompt], [i])[0] for side in sides}
-            plain, fast = answers[base], answers[arm]
-            ratios.append(plain.wall_s / len(plain.tokens) / (fast.wall_s / len(fast.tokens)))
-            drafted, accepted = cropped(fast)
-            draft_s, steps, kept = draft_s + fast.draft_s, steps + len(drafted), kept + sum(accepted)
-        yield {
-            "arm": target.params.method,
-            "tokens": k,
-            "seconds": draft_s / max(1, steps),
-            "speedup": statistics.median(ratios),
-            "mean_acceptance_length": 1 + kept / max(1, steps),
-        }
+    order, answers = random.Random(target.params.seed), []
+    for i, prompt in enumerate(tqdm(prompts, desc="drafted tokens", unit="prompt")):
+        sides = order.sample([0, *DRAFTED], len(DRAFTED) + 1)
+        answers.append({k: (arms[k] if k else base).run([prompt], [i])[0] for k in sides})
+    for k in DRAFTED:
+        yield {"arm": target.params.method, "tokens": k} | _of_length([(found[0], found[k]) for found in answers])
+
+
+def _arm(target: Target, method: str, **options: int) -> TorchArm:
+    speculation = target.speculation(method, **options)
+    return TorchArm(target.lm.model, drafter(target, speculation, target.decoding), target.decoding)
+
+
+def _of_length(pairs: Sequence[tuple[Response, Response]]) -> dict[str, float]:
+    """What the answers (baseline, method) to every prompt come to, at one number of drafted tokens."""
+    ratios, draft_s, steps, kept = [], 0.0, 0, 0
+    for plain, fast in pairs:
+        drafted, accepted = cropped(fast)
+        ratios.append(plain.wall_s / len(plain.tokens) / (fast.wall_s / len(fast.tokens)))
+        draft_s, steps, kept = draft_s + fast.draft_s, steps + len(drafted), kept + sum(accepted)
+    return {
+        "seconds": draft_s / max(1, steps),
+        "speedup": statistics.median(ratios),
+        "mean_acceptance_length": 1 + kept / max(1, steps),
+    }
 
 
 def _now(device: torch.device) -> float:

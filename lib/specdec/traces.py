@@ -24,7 +24,7 @@ PARTS = {"hybrid": ("ngram", "eagle")}  # what a combination is made of
 
 
 def run(target: Target, asked: Sequence[benchmark.Request]) -> Iterator[dict[str, Any]]:
-    """One row per request and drafter: n-gram lookup, which costs nothing, and what the run's method asks.
+    """One row per request and drafter that the run's method asks; the other drafters are traced by their own runs.
 
     Nothing for engines that cannot creep, and for the baseline.
     """
@@ -32,8 +32,7 @@ def run(target: Target, asked: Sequence[benchmark.Request]) -> Iterator[dict[str
     if target.params.backend != "torch" or method == "baseline":
         return
     decoding = replace(target.decoding, temperature=0.0)
-    names = dict.fromkeys(("ngram", *PARTS.get(method, (method,))))
-    for name in names:
+    for name in PARTS.get(method, (method,)):
         speculation = target.speculation(name, num_speculative_tokens=AHEAD, tree_width=1)
         arm = TorchArm(target.lm.model, drafter(target, speculation, decoding), decoding, creep=True)
         for i, request in enumerate(tqdm(asked[: target.params.traces], desc=f"positions, {name}", unit="request")):

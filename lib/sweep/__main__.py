@@ -112,7 +112,7 @@ def _executor(due: list[Task], jobs: int, ray: str) -> Executor:
     if not ray:
         if jobs > 1 and any(task.cell.gpus for task in due):
             raise ParameterError("--jobs gives no cell a GPU of its own; type --ray local instead.")
-        return Processes(jobs)
+        return Processes(jobs, due)
     if jobs > 1:
         raise ParameterError("Ray decides how many cells run beside each other; leave --jobs out.")
     _say("Starting Ray on this machine ..." if ray == "local" else f"Joining the Ray cluster at {ray} ...")

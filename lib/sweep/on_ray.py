@@ -21,6 +21,7 @@ from lib.sweep.planning import Task, spell
 if TYPE_CHECKING:
     import ray
 
+NOT_INSTALLED = "Ray is not installed; type pip install -e '.[ray]', or leave --ray out."
 GRACE = 10.0  # seconds that cells have to end when the sweep is stopped
 ANSWERS = 5.0  # seconds in which a cluster's address must take a connection; Ray itself would try for two minutes
 JOINS = 900.0  # seconds in which a large enough machine must join a cluster; clouds need about ten minutes for one
@@ -133,7 +134,7 @@ def _connect(address: str) -> None:
     try:
         import ray
     except ModuleNotFoundError:
-        raise ParameterError("Ray is not installed; type pip install -e '.[ray]', or leave --ray out.") from None
+        raise ParameterError(NOT_INSTALLED) from None
     local = address == "local"
     if not local:
         _check_address(os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address)

@@ -1,7 +1,8 @@
 """Cells in processes of this machine, one after another or `--jobs` beside each other.
 
-Processes are forked from a server that has imported what every cell needs and nothing else (no torch, no threads), so
-that starting one costs milliseconds instead of the seconds that importing Jupyter takes; Windows starts each afresh.
+Processes are forked from a server that has imported what every cell needs, so that starting one costs milliseconds
+instead of the seconds that importing Jupyter takes; Windows starts each afresh. Where several cells will import torch,
+the server does, too, and their kernels have it from there (`lib.forked_kernel`).
 """
 
 import multiprocessing
@@ -17,11 +18,14 @@ from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
+from lib import forked_kernel, notebooks, paths
 from lib.sweep.cell import Job, Outcome, print_into_log, run_cell
 from lib.sweep.planning import Task
 
 GRACE = 15.0  # seconds a stopped cell has to shut its kernel down, which gives itself 5
-PRELOADED = ["papermill", "nbclient", "lib.kernel", "lib.sweep.cell"]
+PRELOADED = ["papermill", "nbclient", "ipykernel.kernelapp", "lib.kernel", "lib.sweep.cell", "lib.sweep.processes"]
+# What cells with a model import. No matplotlib: what it draws with is decided when it is imported.
+MODELS = ["numba", "scipy.stats", "pandas", "torch", "transformers.models.qwen2.modeling_qwen2"]
 SOCKET_PATH = 70  # bytes a folder's path may have for the server's socket in it; the system's limit is 104 or 108
 
 
@@ -53,14 +57,15 @@ class Process:
 class Processes:
     """At most `jobs` cells at once, and nothing beside a cell that measures time."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, due: Sequence[Task] = ()) -> None:
+        """`due`: the cells that are to be run."""
         self.jobs = jobs
         self._started: list[Process] = []
         short = len(os.fsencode(tempfile.gettempdir())) <= SOCKET_PATH
         self._forks = "forkserver" in multiprocessing.get_all_start_methods() and short
         self._context = multiprocessing.get_context("forkserver" if self._forks else "spawn")
         if self._forks:
-            self._context.set_forkserver_preload(PRELOADED)
+            self._context.set_forkserver_preload(PRELOADED + (MODELS if sum(map(_has_model, due)) > 1 else []))
 
     def has_room(self, task: Task, running: Sequence[Task]) -> bool:
         """Whether the cell may start beside those running."""
@@ -97,12 +102,28 @@ class Processes:
                 process.process.kill()
 
 
+def _has_model(task: Task) -> bool:
+    """Whether the cell's notebook imports torch and has no GPU, which is another process's affair."""
+    try:
+        cells = notebooks.code_cells(paths.NOTEBOOKS / f"{task.cell.experiment}.ipynb")
+    except (OSError, ValueError):  # the cell itself will say so
+        return False
+    return not task.cell.gpus and any("import torch" in cell.splitlines() for cell in cells)
+
+
 def _start_server() -> None:
-    """Have the server run, deaf to Ctrl-C from birth: it reaches every process of a terminal, and only we answer it."""
+    """Have the server run, deaf to Ctrl-C from birth: it reaches every process of a terminal, and only we answer it.
+
+    What it imports is told to use one thread, as the kernels that are forked from it do.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    environment = dict(os.environ)
+    os.environ.update(dict.fromkeys(notebooks.THREAD_VARIABLES, "1"))
     try:
         forkserver.ensure_running()
     finally:
+        os.environ.clear()
+        os.environ.update(environment)
         signal.signal(signal.SIGINT, before)
 
 
@@ -115,6 +136,7 @@ def _end(code: int | None) -> str:
 
 def _work(job: Job, tell: Connection) -> None:
     """The process: run the cell, tell the outcome."""
+    forked_kernel.prepare()  # before anything of this process that it should not have
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that the kernel is shut down
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep decides what Ctrl-C stops
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -8,7 +8,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -108,9 +108,9 @@ print(f"{lm.name}: {lm.parameters:,} parameters{', RANDOM WEIGHTS: cost only' if
 # | `eab_sequential`, `eab` | EAB as published, and with all paths of a step in one forward |
 # | `tree`, `tree_multinomial`, `arithmetic` | every shared prefix decoded once, the model's law kept |
 #
-# Every arm draws the same number of samples (`fixed`; EAB grows further trees where one returns fewer), and most do so
-# again with the number that EAB chose (`matched`, the original protocol). EAB runs first, untimed, to set that number;
-# the timed passes then come in random order.
+# Every arm draws the same number of samples (`fixed`; EAB grows further trees where one returns fewer). EAB, `naive` and
+# `batched` also do so with the number that EAB chose (`matched`, the original protocol). EAB runs first, untimed, to set
+# that number; the timed passes then come in random order.
 
 # %%
 from lib.generators import comparison

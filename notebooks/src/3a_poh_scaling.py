@@ -8,7 +8,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -116,7 +116,7 @@ display(report.scores(table), report.differences(table))
 # %%
 from lib.figures import mazes_larger, mazes_routing, mazes_training
 
-display(figures.show(mazes_training.refinement, table))
+figures.show(mazes_training.refinement, table)
 mazes = sets.make(run.params, run.params.seed[0])
 subject = next((s for s in study.subjects(run.params) if s.arch == "poh"), study.subjects(run.params)[0])
 report.picture(study.trained(run.params, subject, mazes).model, mazes.test, str(subject));
