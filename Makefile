@@ -13,7 +13,7 @@ VLLM = $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo vllm || echo vllm
 COMMA := ,
 ACTIVATE := @echo "To work in this environment yourself: source .venv/bin/activate"
 
-.PHONY: help demo standard test lab figures readme-figures vllm
+.PHONY: help demo standard test lab figures readme-figures readme-screenshots vllm
 
 help:
 	@echo "make demo      train the tiny models, run the experiments, draw the figures, decide the claims"
@@ -50,6 +50,9 @@ readme-figures: figures
 	  figures/3a_{scaling,refinement,larger}.png figures/4a_{controls,tokens,stressors}.png \
 	  figures/4b_{bytes,frontier,geometry}.png figures/4c_{stages,breakeven}.png docs/img/
 	@$(BIN)/python -m lib.claims --docs
+
+readme-screenshots: $(READY_DEV)
+	@$(BIN)/python -m pytest tests/browser/readme_pictures.py
 
 vllm: $(READY_VLLM)
 	@echo "vLLM is in .venv-vllm; runs with backend=vllm find it there"

@@ -130,7 +130,7 @@ def test_a_folder_loads_as_it_was_saved(which, request, capsys):
         assert lm.parameters == sum(t.numel() for t in saved.values())
         assert lm.parameters - lm.non_embedding_parameters == embedding * (1 if which == "tied" else 2)
         assert lm.tokenizer("w3 w4").input_ids == [5, 6]  # AutoTokenizer replaces the tokenizer of any Qwen2 folder
-    assert "MB of weights in float32 on cpu" in capsys.readouterr().err
+    assert capsys.readouterr() == ("", "")  # where nobody waits, a notebook shows no line and no bar in red
 
 
 def test_generation_stops_where_tokenizer_or_generation_config_says(tied, untied):
@@ -143,7 +143,8 @@ def test_generation_stops_where_tokenizer_or_generation_config_says(tied, untied
         assert hub._stop_ids(lm.model.generation_config, lm.tokenizer) == (1,)
 
 
-def test_size_is_announced_before_the_weights_are_read(copy, capsys):
+def test_size_is_announced_before_the_weights_are_read(copy, capsys, monkeypatch):
+    monkeypatch.setattr(hub, "SMALL", 0)
     (copy / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError):
         hub.load(str(copy), dtype="bfloat16")

@@ -12,7 +12,7 @@ on a CPU.
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-from lib.models import devices, locate
+from lib.models import bars, devices, locate
 from lib.models import dummy as dummies
 from lib.models.memory import capacity, explain_oom, is_oom
 from lib.models.registry import (
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HALVE = "dtype to float16 or bfloat16"
+SMALL = 0.1  # GB: less than that is loaded without a word or a bar, as nobody waits for it
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)
 
 
@@ -172,10 +173,11 @@ def _dtype(dtype: str, name: str, device: torch.device) -> str:
 
 
 def _announce(name: str, parameters: int, dtype: str, device: torch.device) -> None:
-    """Say how large the weights are, and refuse those that are larger than the device's whole memory."""
+    """Say how large the weights are, where they are large, and refuse those that exceed the device's whole memory."""
     needed, there = gigabytes(parameters, dtype), capacity(device) / 1e9
     size = f"{needed:.3g} GB" if needed >= 0.1 else f"{1000 * needed:.2g} MB"
-    print(f"Loading {name}: {size} of weights in {dtype} on {device}", file=sys.stderr, flush=True)
+    if needed >= SMALL:
+        print(f"Loading {name}: {size} of weights in {dtype} on {device}", file=sys.stderr, flush=True)
     if needed > there:
         advice = f"lower {HALVE}, or take" if dtype == "float32" else "take"
         raise ModelError(f"{name} needs {size} and {device} has {there:.3g} GB: {advice} a smaller model.")
@@ -237,16 +239,18 @@ def _weights(folder: Path, dtype: str, device: torch.device, trust_remote_code: 
     """The model with its trained weights; transformers only warns when some are missing and leaves those random."""
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"'{folder}' holds no .safetensors weights (pickled ones are not read): save it again.")
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        device_map=device,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        trust_remote_code=trust_remote_code,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    large = sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= SMALL * 1e9
+    with nullcontext() if large else bars.hidden():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            device_map=device,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"'{folder}' lacks {len(missing)} of its weights, {missing[0]} first: copy it again whole.")
     return model.eval()

@@ -13,8 +13,7 @@ import difflib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -22,11 +21,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-from transformers.utils import logging as transformers_logging
 
 from lib.data import corpus
 from lib.data.tokenizer import encode, train_tokenizer
-from lib.models import cache, skills, training
+from lib.models import bars, cache, skills, training
 from lib.models.induction import wire
 from lib.models.training import Example, Recipe
 
@@ -174,7 +172,7 @@ def _build_skill(place: Path, name: str, skill: str, position: int) -> None:
     base = path(name, position)
     lesson = skills.SKILLS[skill]
     tokenizer = AutoTokenizer.from_pretrained(base)
-    with _no_bars():
+    with bars.hidden():
         model = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager")
     label = f"{name}+{skill}"
     with training.one_thread():
@@ -203,23 +201,11 @@ def timed(name: str, position: int, recipe: Recipe, train: Callable[[Log], None]
     return {"tokens": tokens, "curve": curve} | {name: round(value, 2) for name, value in seconds.items()}
 
 
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """transformers without its progress bars, which would tear ours apart."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
 def save(place: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict) -> None:
     """Write the folder. Generation stops at the end of a turn and at the end of a text."""
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.bos_token_id]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    with _no_bars():
+    with bars.hidden():
         model.save_pretrained(place)
     tokenizer.save_pretrained(place)
     (place / TRAINING).write_text(json.dumps(record | {"torch": torch.__version__}, indent=1), encoding="utf-8")
