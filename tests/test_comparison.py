@@ -87,6 +87,25 @@ def test_one_pass_of_naive_is_the_measurement_of_both_numbers():
         assert 0 < few.output.cost.prefill_s < few.output.cost.wall_s < many.output.cost.wall_s
 
 
+@pytest.mark.parametrize("arm", comparison.BRANCHING_ARMS)
+def test_a_tree_of_many_samples_is_the_measurement_of_fewer(arm):
+    """Against a pass that is asked for N itself."""
+    law = replace(PARAMS, num_samples=2)
+    found = list(comparison.trials(tiny_model(), PROMPTS, [arm], law, repeats=3))
+    many = [i for i in range(3) if natural(i) > 2]
+    assert many, "or nothing is shared"
+    for i in many:
+        passes = 1 if arm in comparison.SLOW_ARMS else 3
+        trees = {(t.repeat, t.protocols[0]): t for t in found if t.prompt == i}
+        assert len(trees) == 2 * passes
+        alone = comparison.run_arm(arm, tiny_model(), [PROMPTS[i]], law, [i])[0]
+        for r in range(passes):
+            few, whole = trees[r, "fixed"], trees[r, "matched"]
+            assert few.order == whole.order and few.output.cost == whole.output.cost, "one pass"
+            assert few.output.samples == alone.samples and few.output.trace == alone.trace
+            assert few.output.cost.token_forwards == alone.cost.token_forwards
+
+
 def test_only_the_originals_arms_and_batched_are_asked_for_eabs_number():
     found = comparison.trials(tiny_model(), PROMPTS[:1], ["naive", "eab", "batched", "tree", "bifurcated"], PARAMS)
     assert {t.arm for t in found if "matched" in t.protocols} == {"naive", "eab", "batched"}

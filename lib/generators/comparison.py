@@ -8,8 +8,9 @@ Two protocols, side by side:
 
 The untimed EAB pass also warms the model up for the prompt. All timed passes of a prompt are then shuffled, so that
 a machine that slows down slows every arm alike. Slow arms (one forward per sample and step) are timed once however
-many repeats: a long pass averages over its own steps. Where EAB's own number happens to be N, one pass serves both
-protocols, and one of `naive` always does: its samples come one after another, so the larger number holds the smaller.
+many repeats: a long pass averages over its own steps. One pass serves both protocols wherever one is the other or a
+part of it: where EAB's own number happens to be N; always in `naive`, whose samples come one after another; and in EAB
+where one tree returns N samples or more, since asked for N it grows the same tree and drops the rest.
 
 An arm is the name of a generator, or `eab@0.1` for EAB at another threshold (fixed protocol only: it would need an
 N of its own).
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from lib import generators
-from lib.generators import naive
+from lib.generators import eab, naive
 from lib.generators.common import Output, SamplingParams
 
 PROTOCOLS = ("fixed", "matched")
@@ -114,7 +115,9 @@ def trials(
                 output = run_arm(job.arm, model, [prompt], law, [_seed(seed, i)])[0]
                 bar.update()
                 for part in job.within:
-                    yield replace(part, order=order, output=naive.first(output, part.num_samples))
+                    n, own = part.num_samples, _seed(seed, i)
+                    smaller = naive.first(output, n) if job.arm == "naive" else eab.fewer(output, n, own)
+                    yield replace(part, order=order, output=smaller)
                 yield replace(job, order=order, output=output)
 
 
@@ -145,12 +148,12 @@ def _plan(
         passes = 1 if arm.split("@")[0] in SLOW_ARMS else repeats
         numbers = dict.fromkeys(asked[p] for p in protocols if p in asked)
         names = {n: tuple(p for p in protocols if p in asked and asked[p] == n) for n in numbers}
-        if arm == "naive":
-            most, *fewer = sorted(numbers, reverse=True)
-            within = tuple(Trial(prompt, arm, names[n], num_samples=n) for n in fewer)
-            jobs.append(Trial(prompt, arm, names[most], num_samples=most, within=within))
-        else:
-            jobs += [Trial(prompt, arm, names[n], r, n) for n in numbers for r in range(passes)]
+        whole = list(numbers)
+        if arm == "naive" or (arm in BRANCHING_ARMS and natural > fixed):
+            whole = [max(numbers, key=lambda n: n or natural)]
+        for r in range(passes):
+            within = tuple(Trial(prompt, arm, names[n], r, n) for n in numbers if n not in whole)
+            jobs += [Trial(prompt, arm, names[n], r, n, within) for n in whole]
     return jobs
 
 

@@ -19,7 +19,7 @@ is ours: the published EAB returns what one tree returns.)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import LongTensor, Tensor, nn
 
-from lib.generators.common import Sample, SamplingParams, per_prompt
+from lib.generators.common import Output, Sample, SamplingParams, per_prompt
 from lib.generators.decode import uniform_weights
 from lib.generators.engines import Engine, PackedTree
 from lib.generators.sampling import draw_distinct, entropy, probabilities, uniforms
@@ -55,9 +55,19 @@ def branch(engine: Engine, vocab_size: int, params: SamplingParams, seed: int) -
         paths += forest.grow(more, max(missing, params.branch_factor) if paths else params.max_paths)
     trace = forest.trace | {"trees": forest.trees, "paths": len(paths)}
     if params.num_samples and len(paths) > params.num_samples:
-        order = np.argsort(uniforms(seed, 2**63, len(paths)))
-        paths = [paths[i] for i in sorted(order[: params.num_samples])]
+        paths = [paths[i] for i in _kept(len(paths), params.num_samples, seed)]
     return uniform_weights([(path.tokens, path.logprob) for path in paths]), trace
+
+
+def fewer(output: Output, n: int, seed: int) -> Output:
+    """What one tree returned, as it is where n samples are asked for, which are no more than that: at the same cost."""
+    samples = [replace(output.samples[i], weight=1 / n) for i in _kept(len(output.samples), n, seed)]
+    return replace(output, samples=samples)
+
+
+def _kept(paths: int, n: int, seed: int) -> list[int]:
+    """The n of so many paths that are left where the surplus is dropped at random, in order."""
+    return sorted(np.argsort(uniforms(seed, 2**63, paths))[:n].tolist())
 
 
 @dataclass(frozen=True)
