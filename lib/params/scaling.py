@@ -54,7 +54,6 @@ class Scaling(Params):
     arms: list[str] = Field(
         [
             "naive",
-            "hf_sequential",
             "hf",
             "batched",
             "bifurcated",
@@ -70,8 +69,8 @@ class Scaling(Params):
     compile: bool = Field(False, description="trees at fixed shapes under torch.compile (CUDA graphs on a GPU)")
     questions: int = Field(1, ge=0, description="questions on which the answers' law is measured; 0 = none")
     answer_tokens: int = Field(48, ge=1, description="new tokens per answer at most")
-    replicates: int = Field(20, ge=2, description="independent repetitions of every arm on a question")
-    reference: int = Field(400, ge=100, description="independent samples that stand for a question's law")
+    replicates: int = Field(10, ge=2, description="independent repetitions of every arm on a question")
+    reference: int = Field(200, ge=100, description="independent samples that stand for a question's law")
     trust_remote_code: bool = Field(False, description="allow a hub model to run its own code")
 
     @field_validator("model")

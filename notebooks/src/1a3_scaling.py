@@ -44,7 +44,6 @@ max_paths: int = 20  # EAB: live paths at most
 num_samples: int = 20  # samples per prompt in the fixed-N comparison
 arms: list = [
     "naive",
-    "hf_sequential",
     "hf",
     "batched",
     "bifurcated",
@@ -58,8 +57,8 @@ repeats: int = 1  # timed passes of each fast arm
 compile: bool = False  # trees at fixed shapes under torch.compile (CUDA graphs on a GPU)
 questions: int = 1  # questions on which the law of the answers is measured; 0: leave it out
 answer_tokens: int = 48  # new tokens per answer at most
-replicates: int = 20  # independent repetitions of every arm on a question
-reference: int = 400  # independent samples that stand for the law of a question's answers
+replicates: int = 10  # independent repetitions of every arm on a question
+reference: int = 200  # independent samples that stand for the law of a question's answers
 seed: int = 0  # of prompts and samples
 trust_remote_code: bool = False  # allow a hub model to run its own code
 label: str = ""  # name of the run folder; empty: the model's
