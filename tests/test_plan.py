@@ -373,6 +373,8 @@ class TestShipped:
     ):
         shipped, options = stages.load(name), {"--runs-dir": str(tmp_path)}
         every, wanted = stages.check(shipped, options), self.wanted(preset, experiments)
+        if name == "standard":
+            wanted |= self.wanted("sampled", ["2a_specdec"])
         assert self.hashes(itertools.chain(*every)) == wanted
         assert [stage.command for stage in shipped.stages[-2:]] == ["figures", "claims"]
         last = summary.preview(shipped, every, options).splitlines()[-1]
