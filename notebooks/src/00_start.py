@@ -92,7 +92,7 @@ lab.say(draft.reading(story))
 # ## 3. Think again about a maze
 #
 # The same few blocks of a transformer are applied again and again, and after each round every cell says which way the goal
-# (star) is. Orange crosses are wrong arrows; the grey line is the walk from the dot. Look how right arrows spread from the
+# (star) is. Orange arrows are wrong; the grey line is the walk from the dot. Look how right arrows spread from the
 # goal, and that they go on spreading beyond the number of rounds that the model was trained with, in a maze larger than any it saw.
 
 # %%
