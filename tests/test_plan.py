@@ -373,8 +373,9 @@ class TestShipped:
     ):
         shipped, options = stages.load(name), {"--runs-dir": str(tmp_path)}
         every, wanted = stages.check(shipped, options), self.wanted(preset, experiments)
-        if name == "standard":
-            wanted |= self.wanted("sampled", ["2a_specdec"])
+        more = {"standard": ("sampled", "2a_specdec"), "bridge_small": ("ablation2", "4a_bridge")}
+        if name in more:
+            wanted |= self.wanted(more[name][0], [more[name][1]])
         assert self.hashes(itertools.chain(*every)) == wanted
         assert [stage.command for stage in shipped.stages[-2:]] == ["figures", "claims"]
         last = summary.preview(shipped, every, options).splitlines()[-1]

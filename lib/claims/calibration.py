@@ -92,7 +92,7 @@ def table(rates: Sequence[Rates]) -> str:
 
 def families_table(plans: Sequence[str], families: int) -> str:
     """Markdown, one row per plan."""
-    lines = ["| Plan | claims in the family | any wrong support (Holm) |", "|---|---:|---:|"]
+    lines = ["| Plan | claims tried together | any wrong support (Holm) |", "|---|---:|---:|"]
     for plan in plans:
         count = sum(len(case.claims()) for case in CASES if case.ids[0] == plan)
         lines.append(f"| {plan} | {count} | {100 * familywise(plan, families):.1f} % |")

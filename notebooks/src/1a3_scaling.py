@@ -189,7 +189,8 @@ fidelity.table(judged).round(3)
 # %% [markdown]
 # ## The answer for this model
 #
-# (The published plan's own "token-step speedup" divided naive's prompt and new tokens by EAB's new tokens alone, which
+# Below, the speedups of this run. Whether the samples are still the model's, the table above says: they are not where `tv_answers`
+# lies far above `tv_answers_noise`. (The published plan's own "token-step speedup" divided naive's prompt and new tokens by EAB's new tokens alone, which
 # gives (P + L) / L whatever the model does.)
 
 # %%

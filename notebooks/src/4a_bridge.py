@@ -146,6 +146,9 @@ report.stability(table)
 
 # %% [markdown]
 # ## All arms as a picture
+#
+# The same accuracies. Look how far `bridged` stands from the arms that read text, and whether the destroyed messages fall back to
+# the tuned prompt (`constant`).
 
 # %%
 figures.show(bridge_controls.controls, table);
@@ -162,7 +165,7 @@ display(report.shifts(table), report.costs(table))
 # %% [markdown]
 # ## Reading
 #
-# The last line in numbers of this run. One run is one configuration: whether a fix helps takes the sweep, `python -m lib.figures`, and
+# What this run came to, in numbers. It is one configuration: whether a fix helps takes the sweep, `python -m lib.figures`, and
 # `python -m lib.claims`, which decides the plan's claims.
 
 # %%

@@ -18,7 +18,7 @@
 #
 # In 4a a target model answers a question from a message of a few vectors. A message has to be sent, so it costs bytes. The plan
 # expected quantisation to make it two to five times *shorter* than the text. But it counted tokens and bits, never bytes: 64 vectors of 4096 numbers
-# are 262,144 numbers, at half a byte each about 300 times the bytes of the question they stand for.
+# are 262,144 numbers. At half a byte each, and with their scales, that is more than 500 times the prompt that they stand for.
 #
 # Here every message becomes a frame of bytes, is decoded again, and the target answers from what came out.
 # Bytes are lengths of frames, with the header, the scales, the anchor text and the checksum. The narrow bridges of 4a send so few numbers that the

@@ -48,6 +48,8 @@ run = runs.open_run("4c_inference", globals())
 
 # %% [markdown]
 # ## Two ways for a question to reach the target
+#
+# The question as text, and the messages that may take its place. Compare their lengths in tokens.
 
 # %%
 import torch
@@ -108,6 +110,9 @@ inference_report.memory(table)
 
 # %% [markdown]
 # ## Questions per second
+#
+# Above the text's line, a message answers more questions per second. Look at the panel in which the source must read them first,
+# and whether the gap grows with the batch.
 
 # %%
 figures.show(inference_throughput.throughput, table)
