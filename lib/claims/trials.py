@@ -236,10 +236,11 @@ def _any_codec(rng: np.random.Generator, truth: float) -> Finding | None:
 
 
 def _law(rng: np.random.Generator, truth: float) -> pd.DataFrame:
-    """Answers of two methods, 70 × 128 tokens whose surprise spreads by 1.5 nats (assumed): one is so far off."""
-    error = 1.5 / np.sqrt(70 * 128)
-    away = np.array([truth, 0.0]) + rng.normal(0, error, 2)
-    rows = pd.DataFrame({"arm": ["ngram", "hybrid"], "difference": away, "tokens": 70 * 128})
+    """Answers of four methods, 2500 tokens each, whose surprise spreads by 0.51 nats (2a): one is so far off."""
+    arms, tokens = ["ngram", "draft", "eagle", "hybrid"], 2500
+    error = 0.51 / np.sqrt(tokens)
+    away = np.array([truth, 0.0, 0.0, 0.0]) + rng.normal(0, error, len(arms))
+    rows = pd.DataFrame({"arm": arms, "difference": away, "tokens": tokens})
     rows = rows.assign(low=away - 1.96 * error, high=away + 1.96 * error, outside_support=False, protocol="audit")
     about = {"group": "ladder_1m+copyedit", "dummy": False, "temperature": 0.8, "batch_size": 1, **made.DRAFTING}
     return rows.assign(**made.SOURCE, **about)
@@ -253,7 +254,7 @@ CASES = (
     Case("1a3/memory-per-sample", "20 prompts", _cached, 0.0, stats.FLAT),
     Case("1a3/range-*", "10 prompts", ByRows("1a3/range-Qwen2.5-1.5B", _range), RANGE[1], sum(RANGE) / 2),
     Case("2a/ngram-* 2a/eagle-* 2a/draft-* 2a/hybrid-*", "70 requests", _requests, 0.0, stats.FLAT),
-    Case("2a/law-*", "2 methods × 8960 tokens", ByRows("2a/law-ladder_1m+copyedit", _law), 0.05, 0.0),
+    Case("2a/law-*", "4 methods × 2500 tokens", ByRows("2a/law-ladder_1m+copyedit", _law), 0.05, 0.0),
     Case("3a/recurrence 3a/q1-equal-parameters 3a/h2-*", SIZES, _mean, 0.0, 5.0),
     Case("3a/q1-equal-flops", NANO, partial(_mean, weights=ONE, seeds=MOST), 0.0, 5.0),
     Case("3a/q1-routing", NANO, partial(_mean, weights=ONE, seeds=MOST, fails=(True, True)), 0.0, 5.0),
