@@ -32,7 +32,7 @@ OTHER = {
     "questions": 2,
     "answer_tokens": 9,
     "replicates": 3,
-    "reference": 200,
+    "reference": 300,
     "seed": 1,
     "trust_remote_code": True,
     "label": "mine",
