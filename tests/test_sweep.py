@@ -617,7 +617,7 @@ def test_ctrl_c_while_ray_starts_tells_how_to_resume(tmp_path, monkeypatch, caps
 
     def connect(*_: Any) -> None:
         said_before.append(capsys.readouterr().err.splitlines()[-1])
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # to this thread, at once
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(sweep.on_ray, "OnRay", connect)
